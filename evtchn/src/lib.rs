@@ -1,0 +1,1 @@
+//! Xen event channels: the /dev/xen/evtchn device, and a simulated one.

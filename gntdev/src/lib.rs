@@ -1,0 +1,1 @@
+//! Xen grants: mapping and copying through /dev/xen/gntdev, and a simulated one.

@@ -1,0 +1,1 @@
+//! The Xen split-driver wire: ids, ring arithmetic, blkif messages.

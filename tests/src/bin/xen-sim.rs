@@ -1,0 +1,3 @@
+//! The simulated hypervisor.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! xenstore client and the split-driver handshake.
