@@ -1,1 +1,3 @@
 //! Xen block backend in user space.
+
+pub mod spec;
