@@ -1,9 +1,13 @@
 //! The Xen split-driver wire: ids, ring arithmetic, blkif messages.
 #![forbid(unsafe_code)]
 
+mod back;
+mod front;
 mod ids;
 mod shared;
 pub mod sync;
 
+pub use back::{AttachError, BackRing, Claim, Indices, Overrun};
+pub use front::{FrontRing, Full, ResponseOverrun};
 pub use ids::{DomId, GrantRef, Sector};
-pub use shared::RingMemory;
+pub use shared::{Notify, RingMemory, RingShape, TooSmall};
