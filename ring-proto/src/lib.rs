@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod back;
+pub mod blkif;
 mod front;
 mod ids;
 mod shared;
