@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::shared::{
     Notify, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, RingMemory, RingShape, Shared, TooSmall,
-    copy_in, copy_out,
+    copy_in, copy_into, copy_out,
 };
 use crate::sync::{Ordering, fence};
 
@@ -131,6 +131,31 @@ impl<M: RingMemory> BackRing<M> {
         let words = copy_out(self.shared.slot(position));
         self.req_cons = position.wrapping_add(1);
         Ok(Some((Claim { position }, words)))
+    }
+
+    /// As [`take`](Self::take), for slots that are long and mostly unused: copies the first word,
+    /// and then as many of the following ones as the slice is long that `room` makes of it.
+    ///
+    /// So nothing is copied twice, and nothing for nothing: what a request does not use may sit in a
+    /// cache line that only the guest's CPU has. What the slot does not have is left as it is.
+    ///
+    /// # Errors
+    /// [`Overrun`], as [`take`](Self::take).
+    #[inline]
+    pub fn take_into<'r>(
+        &mut self,
+        room: impl FnOnce(u32) -> &'r mut [u32],
+    ) -> Result<Option<Claim>, Overrun> {
+        if self.req_cons == self.req_seen && !self.look()? {
+            return Ok(None);
+        }
+        let position = self.req_cons;
+        // A slot has at least one word.
+        if let [first, rest @ ..] = self.shared.slot(position) {
+            copy_into(room(first.load(Ordering::Relaxed)), rest);
+        }
+        self.req_cons = position.wrapping_add(1);
+        Ok(Some(Claim { position }))
     }
 
     /// Reads `req_prod` and says whether requests wait.

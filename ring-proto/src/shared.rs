@@ -203,10 +203,16 @@ pub(crate) fn copy_out<const W: usize>(slot: &[AtomicU32]) -> [u32; W] {
         return array::from_fn(|at| words[at].load(Ordering::Relaxed));
     }
     let mut copy = [0; W];
-    for (to, from) in copy.iter_mut().zip(slot) {
+    copy_into(&mut copy, slot);
+    copy
+}
+
+/// As [`copy_out`], to where the copy is kept.
+#[inline]
+pub(crate) fn copy_into(to: &mut [u32], slot: &[AtomicU32]) {
+    for (to, from) in to.iter_mut().zip(slot) {
         *to = from.load(Ordering::Relaxed);
     }
-    copy
 }
 
 /// Writes `words` to the start of a slot; what does not fit is dropped.

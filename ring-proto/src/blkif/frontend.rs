@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use super::{Abi, MAX_INDIRECT_PAGES, REQUEST_WORDS, RawSegment, op};
+use super::{Abi, MAX_INDIRECT_PAGES, REQUEST_WORDS, op};
 use crate::ids::GrantRef;
 
 /// What a frontend writes into a slot, true or not.
@@ -163,6 +163,31 @@ impl Writer {
             words: self.words,
             len: self.abi.stride_words(),
         }
+    }
+}
+
+/// A segment descriptor as a frontend writes it, true or not: into a slot or a descriptor page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawSegment {
+    words: [u32; 2],
+}
+
+impl RawSegment {
+    /// A descriptor of some sectors of a page. The padding is 0.
+    #[must_use]
+    pub const fn new(gref: GrantRef, first_sect: u8, last_sect: u8) -> Self {
+        Self {
+            words: [
+                gref.raw(),
+                u32::from_le_bytes([first_sect, last_sect, 0, 0]),
+            ],
+        }
+    }
+
+    /// The two words.
+    #[must_use]
+    pub const fn words(self) -> [u32; 2] {
+        self.words
     }
 }
 

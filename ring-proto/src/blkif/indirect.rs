@@ -1,8 +1,7 @@
 //! Requests whose segments do not fit into a slot.
 
 use super::{
-    Echo, Geometry, MAX_INDIRECT_PAGES, MAX_INDIRECT_SEGMENTS, RawRequest, RawSegment, Reject,
-    SEGMENTS_PER_PAGE, SegmentBuf, Transfer, Why, op,
+    Echo, Geometry, MAX_INDIRECT_SEGMENTS, RawRequest, Reject, SEGMENTS_PER_PAGE, Transfer, Why, op,
 };
 use crate::ids::GrantRef;
 
@@ -11,17 +10,14 @@ use crate::ids::GrantRef;
 /// Having one tells you that indirect requests were offered, that the operation inside is a read or
 /// an allowed write, and that there are between 1 and the offered number of segments. Nothing else is
 /// known before [`resolve`](Self::resolve), for which [`pages`](Self::pages) must be copied.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Indirect {
-    id: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Indirect<'r> {
+    raw: &'r RawRequest,
     write: bool,
-    sector: u64,
-    nr_segments: u16,
-    grefs: [GrantRef; MAX_INDIRECT_PAGES],
 }
 
-impl Indirect {
-    pub(super) fn parse(raw: &RawRequest, geometry: &Geometry) -> Result<Self, Why> {
+impl<'r> Indirect<'r> {
+    pub(super) fn parse(raw: &'r RawRequest, geometry: &Geometry) -> Result<Self, Why> {
         let max = geometry.max_indirect_segments.min(MAX_INDIRECT_SEGMENTS);
         let write = match raw.indirect_operation() {
             _ if max == 0 => return Err(Why::IndirectNotOffered),
@@ -30,24 +26,11 @@ impl Indirect {
             op::WRITE => true,
             inner => return Err(Why::IndirectOperation(inner)),
         };
-        let nr_segments = raw.nr_indirect_segments();
-        if nr_segments == 0 {
-            return Err(Why::NoSegments);
+        match raw.nr_indirect_segments() {
+            0 => Err(Why::NoSegments),
+            segments if segments > max => Err(Why::TooManySegments { segments, max }),
+            _ => Ok(Self { raw, write }),
         }
-        if nr_segments > max {
-            return Err(Why::TooManySegments {
-                segments: nr_segments,
-                max,
-            });
-        }
-        let (id, sector, grefs) = (raw.id(), raw.sector(), raw.indirect_pages());
-        Ok(Self {
-            id,
-            write,
-            sector,
-            nr_segments,
-            grefs,
-        })
     }
 
     /// Whether data goes to the disk.
@@ -56,42 +39,42 @@ impl Indirect {
         self.write
     }
 
-    /// How many segments the pages hold.
+    /// How many segments the pages hold: 1 to as many as were offered.
     #[must_use]
     pub const fn nr_segments(&self) -> u16 {
-        self.nr_segments
+        self.raw.nr_indirect_segments()
     }
 
-    /// The pages that hold the descriptors: 1 to 8, each full but the last. They are to be copied,
-    /// never mapped and parsed: the guest can still write them.
-    #[must_use]
-    pub fn pages(&self) -> &[GrantRef] {
-        let used = usize::from(self.nr_segments).div_ceil(SEGMENTS_PER_PAGE);
-        self.grefs.get(..used).unwrap_or(&self.grefs)
+    /// The pages that hold the descriptors, 8 bytes each: 1 to 8 pages, each full but the last. They
+    /// are to be copied, never mapped and parsed: the guest can still write them.
+    pub fn pages(&self) -> impl Iterator<Item = GrantRef> + use<'r> {
+        let used = usize::from(self.nr_segments()).div_ceil(SEGMENTS_PER_PAGE);
+        self.raw.indirect_pages().take(used)
     }
 
-    /// Judges the descriptors, given in the order of the pages; more than there are segments are not
-    /// looked at. `room` lends its storage to the transfer, until
-    /// [`Transfer::recycle`].
+    /// Judges the descriptors, copied from the pages in their order; more than there are segments
+    /// are not looked at.
     ///
     /// # Errors
     /// [`Reject`], as [`Request::parse`](super::Request::parse).
-    pub fn resolve(
+    pub fn resolve<'d>(
         &self,
-        descriptors: impl IntoIterator<Item = RawSegment>,
-        room: &mut SegmentBuf,
+        descriptors: &'d [[u32; 2]],
         geometry: &Geometry,
-    ) -> Result<Transfer, Reject> {
-        Transfer::indirect(self.sector, self.nr_segments, descriptors, room, geometry)
-            .map_err(|why| Reject::new(self.echo(), why))
+    ) -> Result<Transfer<'d>, Reject> {
+        let promised = self.nr_segments();
+        let transfer = match descriptors.get(..usize::from(promised)) {
+            Some(descriptors) => Transfer::judge(self.raw.sector(), descriptors, geometry),
+            None => Err(Why::DescriptorsMissing {
+                copied: descriptors.len(),
+                promised,
+            }),
+        };
+        transfer.map_err(|why| Reject::of(self.raw, why))
     }
 
     /// What a response to it repeats.
     pub(super) const fn echo(&self) -> Echo {
-        Echo::new(
-            self.id,
-            if self.write { op::WRITE } else { op::READ },
-            false,
-        )
+        Echo::new(self.raw.id(), self.raw.echoed_operation(), false)
     }
 }

@@ -1,7 +1,7 @@
 //! blkif, the block protocol (`xen/include/public/io/blkif.h`).
 //!
 //! ```text
-//! ring words ─ RawRequest::decode ─► RawRequest      what the guest says, one layout for all ABIs
+//! ring slot ─ RawRequest::take_from ─► RawRequest      what the guest says, one layout for all ABIs
 //!   Request::parse(raw, geometry) ─► Request         what may be done, or a Reject
 //!     Body::Indirect ─ resolve ────► Transfer        after its descriptor pages were copied
 //!   Echo::{okay, failed, ..}      ─► Response ─ encode(abi) ─► ring words
@@ -22,16 +22,16 @@ mod segment;
 
 pub use abi::{Abi, UnknownAbi};
 pub use discard::Extent;
-pub use frontend::{Answer, Sent, SentWords};
+pub use frontend::{Answer, RawSegment, Sent, SentWords};
 pub use geometry::{DiscardLimits, Geometry, SectorSize};
 pub use indirect::Indirect;
-pub use raw::{RawRequest, RawSegment};
+pub use raw::RawRequest;
 pub use reject::{Reject, Why};
 pub use request::{Body, Request};
 pub use response::{Echo, Response, ResponseWords, Status};
-pub use segment::{Segment, SegmentBuf, SegmentList, Transfer};
+pub use segment::{Segment, SegmentIter, Segments, Transfer};
 
-/// Words to take from a slot: the longest request of any ABI.
+/// Words of the longest request of any ABI.
 pub const REQUEST_WORDS: usize = 28;
 
 /// Segments that fit into a slot (`BLKIF_MAX_SEGMENTS_PER_REQUEST`).

@@ -1,7 +1,9 @@
 //! A request as the guest wrote it.
 
 use super::{Abi, MAX_DIRECT_SEGMENTS, MAX_INDIRECT_PAGES, REQUEST_WORDS, op};
+use crate::back::{BackRing, Claim, Overrun};
 use crate::ids::GrantRef;
+use crate::shared::RingMemory;
 
 /// What a guest says it wants: an allegation, in private memory.
 ///
@@ -12,12 +14,37 @@ use crate::ids::GrantRef;
 /// segments of two words, or the number of sectors of a discard, or the handle and the descriptor
 /// pages of an indirect request. The 32-bit layout has no padding in word 1, and is otherwise the
 /// same: everything sits one word earlier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawRequest {
     words: [u32; REQUEST_WORDS],
 }
 
 impl RawRequest {
+    /// Takes the next request of a ring into this one, `None` if there is none.
+    ///
+    /// Only what the request says it uses is copied, and by that alone it is parsed; the words behind
+    /// keep what they had.
+    ///
+    /// # Errors
+    /// [`Overrun`], as [`BackRing::take`].
+    #[inline]
+    pub fn take_from<M: RingMemory>(
+        &mut self,
+        ring: &mut BackRing<M>,
+        abi: Abi,
+    ) -> Result<Option<Claim>, Overrun> {
+        let words = &mut self.words;
+        ring.take_into(|first| {
+            words[0] = first;
+            words[1] = 0;
+            let start = match abi {
+                Abi::Native => 1,
+                Abi::X86_32 => 2,
+            };
+            words.get_mut(start..words_used(first)).unwrap_or_default()
+        })
+    }
+
     /// Brings the words of a slot into the native layout.
     #[inline]
     #[must_use]
@@ -98,15 +125,14 @@ impl RawRequest {
 
     /// The segments that the slot has room for, used or not.
     #[inline]
-    pub(super) fn segments(&self) -> &[[u32; 2]; MAX_DIRECT_SEGMENTS] {
-        let (_, words) = self.words.split_at(6);
-        let (pairs, _) = words.as_chunks::<2>();
-        // 22 words are 11 pairs: the conversion cannot fail and leaves no trace in the code.
-        pairs.try_into().unwrap_or(&[[0; 2]; MAX_DIRECT_SEGMENTS])
+    pub(super) fn segments(&self) -> &[[u32; 2]] {
+        self.words[6..].as_chunks::<2>().0
     }
 
-    pub(super) fn indirect_pages(&self) -> [GrantRef; MAX_INDIRECT_PAGES] {
-        std::array::from_fn(|at| GrantRef::new(self.words[7 + at]))
+    pub(super) fn indirect_pages(&self) -> impl Iterator<Item = GrantRef> {
+        self.words[7..7 + MAX_INDIRECT_PAGES]
+            .iter()
+            .map(|&raw| GrantRef::new(raw))
     }
 
     const fn byte<const AT: usize>(&self) -> u8 {
@@ -118,60 +144,13 @@ impl RawRequest {
     }
 }
 
-/// A segment descriptor as the guest wrote it, in private memory: an allegation.
-///
-/// Layout: grant reference in the first word; first sector, last sector and two bytes of padding in
-/// the second. The same in all ABIs and in descriptor pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RawSegment {
-    words: [u32; 2],
-}
-
-impl RawSegment {
-    /// The descriptor in two words, as a ring or a page of words has it.
-    #[must_use]
-    pub const fn from_words(words: [u32; 2]) -> Self {
-        Self { words }
-    }
-
-    /// The descriptor in eight bytes of a copied page.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
-        let [a, b, c, d, e, f, g, h] = bytes;
-        Self {
-            words: [
-                u32::from_le_bytes([a, b, c, d]),
-                u32::from_le_bytes([e, f, g, h]),
-            ],
-        }
-    }
-
-    /// A descriptor saying exactly this, true or not. The padding is 0.
-    #[must_use]
-    pub const fn new(gref: GrantRef, first_sect: u8, last_sect: u8) -> Self {
-        Self {
-            words: [
-                gref.raw(),
-                u32::from_le_bytes([first_sect, last_sect, 0, 0]),
-            ],
-        }
-    }
-
-    /// The two words.
-    #[must_use]
-    pub const fn words(self) -> [u32; 2] {
-        self.words
-    }
-
-    pub(super) const fn gref(self) -> GrantRef {
-        GrantRef::new(self.words[0])
-    }
-
-    pub(super) const fn first_sect(self) -> u8 {
-        self.words[1].to_le_bytes()[0]
-    }
-
-    pub(super) const fn last_sect(self) -> u8 {
-        self.words[1].to_le_bytes()[1]
+/// How many words in native layout a request uses whose first word is `first`.
+#[inline]
+fn words_used(first: u32) -> usize {
+    let [operation, segments, ..] = first.to_le_bytes();
+    match operation {
+        op::INDIRECT => 7 + MAX_INDIRECT_PAGES,
+        op::DISCARD => 8,
+        _ => 6 + 2 * usize::from(segments).min(MAX_DIRECT_SEGMENTS),
     }
 }

@@ -12,13 +12,12 @@ pub struct Reject {
 }
 
 impl Reject {
-    pub(super) const fn new(echo: Echo, why: Why) -> Self {
-        Self { echo, why }
-    }
-
     #[cold]
     pub(super) fn of(raw: &RawRequest, why: Why) -> Self {
-        Self::new(Echo::new(raw.id(), raw.echoed_operation(), false), why)
+        Self {
+            echo: Echo::new(raw.id(), raw.echoed_operation(), false),
+            why,
+        }
     }
 
     /// The request's id.
@@ -135,7 +134,7 @@ pub enum Why {
     /// The copy of the descriptor pages is shorter than the request needs.
     DescriptorsMissing {
         /// Descriptors copied.
-        copied: u16,
+        copied: usize,
         /// Segments it has.
         promised: u16,
     },

@@ -7,34 +7,35 @@ use super::{
 /// A request that may be executed.
 ///
 /// Having one tells you that the operation is known and was offered, that the disk may be written if
-/// it writes, and what the documentation of its body's type says.
-#[derive(Debug, PartialEq, Eq)]
+/// it writes, and what the documentation of its body's type says. It points into the private copy,
+/// so that nothing is copied to be looked at; parsing the copy again gives the same request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Request {
+pub struct Request<'r> {
     /// The guest's number for it, echoed in the response and otherwise meaningless: not unique, not
     /// an index.
     pub id: u64,
     /// What to do.
-    pub body: Body,
+    pub body: Body<'r>,
 }
 
 /// What a request asks for.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Body {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'r> {
     /// Disk to guest.
-    Read(Transfer),
+    Read(Transfer<'r>),
     /// Guest to disk.
-    Write(Transfer),
+    Write(Transfer<'r>),
     /// Make all writes durable that were answered before this was taken; then write the transfer, if
     /// there is one.
-    Flush(Option<Transfer>),
+    Flush(Option<Transfer<'r>>),
     /// Forget an extent.
     Discard(Extent),
     /// A read or write whose segments have to be copied first.
-    Indirect(Indirect),
+    Indirect(Indirect<'r>),
 }
 
-impl Request {
+impl<'r> Request<'r> {
     /// Decides what a guest's words may do to a disk of this geometry.
     ///
     /// The rules are xen-blkback's (`drivers/block/xen-blkback/blkback.c`, `dispatch_rw_block_io`,
@@ -45,7 +46,7 @@ impl Request {
     /// [`Reject`]: this request is not executed and has its answer already. The guest's fault; other
     /// requests are not affected.
     #[inline]
-    pub fn parse(raw: &RawRequest, geometry: &Geometry) -> Result<Self, Reject> {
+    pub fn parse(raw: &'r RawRequest, geometry: &Geometry) -> Result<Self, Reject> {
         match Body::parse(raw, geometry) {
             Ok(body) => Ok(Self { id: raw.id(), body }),
             Err(why) => Err(Reject::of(raw, why)),
@@ -65,9 +66,9 @@ impl Request {
     }
 }
 
-impl Body {
+impl<'r> Body<'r> {
     #[inline]
-    fn parse(raw: &RawRequest, geometry: &Geometry) -> Result<Self, Why> {
+    fn parse(raw: &'r RawRequest, geometry: &Geometry) -> Result<Self, Why> {
         match raw.operation() {
             op::READ => Ok(Self::Read(direct(raw, geometry)?)),
             // An empty flush reads and writes nothing: any sector, any disk.
@@ -85,16 +86,18 @@ impl Body {
 
 /// The transfer whose segments are in the slot.
 #[inline]
-fn direct(raw: &RawRequest, geometry: &Geometry) -> Result<Transfer, Why> {
+fn direct<'r>(raw: &'r RawRequest, geometry: &Geometry) -> Result<Transfer<'r>, Why> {
     let count = raw.nr_segments();
     if count == 0 {
         return Err(Why::NoSegments);
     }
-    let Some(segments) = raw.segments().get(..usize::from(count)) else {
-        let (segments, max) = (u16::from(count), MOST);
-        return Err(Why::TooManySegments { segments, max });
-    };
-    Transfer::direct(raw.sector(), segments, geometry)
+    if usize::from(count) > MAX_DIRECT_SEGMENTS {
+        return Err(Why::TooManySegments {
+            segments: u16::from(count),
+            max: MOST,
+        });
+    }
+    Transfer::direct(raw, count, geometry)
 }
 
 /// [`MAX_DIRECT_SEGMENTS`] as messages have it.

@@ -1,24 +1,24 @@
 //! The pieces of guest memory that a transfer goes to or comes from.
 
-use std::ops::Deref;
+use std::fmt;
 
-use super::{Geometry, MAX_DIRECT_SEGMENTS, MAX_INDIRECT_SEGMENTS, RawSegment, Why};
+use super::{Geometry, RawRequest, Why};
 use crate::ids::{GrantRef, Sector};
 
 /// A read or write between one extent of the disk and some pieces of guest pages.
 ///
 /// Having one tells you that there is at least one segment and at most as many as were offered; that
 /// the extent is exactly as long as all segments together, lies inside the disk and on whole logical
-/// blocks; and that its end in bytes fits an `i64`, as offsets of files must.
+/// blocks; and that its end in bytes fits an `i64`, as offsets in files must.
 /// It does not tell that any grant exists or that two segments are different pages.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Transfer {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer<'r> {
     sector: Sector,
     sectors: u32,
-    segments: SegmentList,
+    segments: Segments<'r>,
 }
 
-impl Transfer {
+impl<'r> Transfer<'r> {
     /// Where on the disk it starts.
     #[must_use]
     pub const fn sector(&self) -> Sector {
@@ -44,30 +44,32 @@ impl Transfer {
     }
 
     /// The pieces of guest memory, in the order of the disk.
-    #[inline]
     #[must_use]
-    pub fn segments(&self) -> &[Segment] {
-        &self.segments
+    pub const fn segments(&self) -> Segments<'r> {
+        self.segments
     }
 
-    /// Gives the storage of a long segment list back for the next indirect request.
-    pub fn recycle(self, room: &mut SegmentBuf) {
-        if let List::Long(segments) = self.segments.list
-            && room.segments.capacity() < segments.capacity()
-        {
-            room.segments = segments;
-        }
-    }
-
-    /// Judges the extent, once the segments are.
+    /// Judges the first `count` segments in a slot.
     #[inline]
-    fn on_disk(
+    pub(super) fn direct(raw: &'r RawRequest, count: u8, geometry: &Geometry) -> Result<Self, Why> {
+        let descriptors = raw.segments();
+        let segments = descriptors.get(..usize::from(count)).unwrap_or(descriptors);
+        Self::judge(raw.sector(), segments, geometry)
+    }
+
+    /// Judges segments, and the extent that they make up. There are at most 4096 of them.
+    #[inline]
+    pub(super) fn judge(
         sector: u64,
-        tally: &Tally,
-        segments: SegmentList,
+        descriptors: &'r [[u32; 2]],
         geometry: &Geometry,
     ) -> Result<Self, Why> {
-        let sectors = tally.sectors;
+        let segments = Segments { descriptors };
+        let mut sectors = 0;
+        for (index, segment) in (0..).zip(segments) {
+            segment.judge(index, geometry)?;
+            sectors += segment.sectors();
+        }
         if !geometry.sector_size.divides(sector) {
             return Err(Why::Misaligned {
                 sector,
@@ -80,54 +82,6 @@ impl Transfer {
             sectors,
             segments,
         })
-    }
-
-    /// Judges the segments in a slot. At most [`MAX_DIRECT_SEGMENTS`] are looked at.
-    #[inline]
-    pub(super) fn direct(sector: u64, raw: &[[u32; 2]], geometry: &Geometry) -> Result<Self, Why> {
-        let mut tally = Tally::default();
-        let mut short = Short {
-            len: 0,
-            segments: [Segment::EMPTY; MAX_DIRECT_SEGMENTS],
-        };
-        for (to, words) in short.segments.iter_mut().zip(raw) {
-            *to = tally.judge(RawSegment::from_words(*words), geometry)?;
-        }
-        short.len = tally.segments;
-        let segments = SegmentList {
-            list: List::Short(short),
-        };
-        Self::on_disk(sector, &tally, segments, geometry)
-    }
-
-    /// Judges `count` descriptors that were copied from descriptor pages. `room` loses its storage
-    /// only when the result is a transfer.
-    pub(super) fn indirect(
-        sector: u64,
-        count: u16,
-        descriptors: impl IntoIterator<Item = RawSegment>,
-        room: &mut SegmentBuf,
-        geometry: &Geometry,
-    ) -> Result<Self, Why> {
-        let count = count.min(MAX_INDIRECT_SEGMENTS);
-        let mut tally = Tally::default();
-        room.segments.clear();
-        room.segments.reserve(usize::from(count));
-        for raw in descriptors.into_iter().take(usize::from(count)) {
-            room.segments.push(tally.judge(raw, geometry)?);
-        }
-        if tally.segments != count {
-            return Err(Why::DescriptorsMissing {
-                copied: tally.segments,
-                promised: count,
-            });
-        }
-        let empty = SegmentList {
-            list: List::Long(Vec::new()),
-        };
-        let mut transfer = Self::on_disk(sector, &tally, empty, geometry)?;
-        transfer.segments.list = List::Long(std::mem::take(&mut room.segments));
-        Ok(transfer)
     }
 }
 
@@ -145,40 +99,75 @@ pub(super) fn inside(sector: u64, count: u64, geometry: &Geometry) -> Result<Sec
     }
 }
 
-/// Sums segments up while they are judged.
-#[derive(Default)]
-struct Tally {
-    segments: u16,
-    sectors: u32,
+/// The segments of one transfer, still in the private copy of the request.
+///
+/// Iterating is as cheap as over a slice. All of them have been judged: see [`Segment`].
+#[derive(Clone, Copy)]
+pub struct Segments<'r> {
+    descriptors: &'r [[u32; 2]],
 }
 
-impl Tally {
-    #[inline]
-    fn judge(&mut self, raw: RawSegment, geometry: &Geometry) -> Result<Segment, Why> {
-        let (first, last) = (raw.first_sect(), raw.last_sect());
-        let index = self.segments;
-        if first > last || last >= SECTORS_PER_PAGE {
-            return Err(Why::Segment { index, first, last });
-        }
-        let segment = Segment {
-            gref: raw.gref(),
-            first_sect: first,
-            last_sect: last,
-        };
-        if !geometry.sector_size.divides(u64::from(segment.sectors())) {
-            let block = geometry.sector_size.bytes();
-            return Err(Why::SegmentLength {
-                index,
-                sectors: segment.sectors(),
-                block,
-            });
-        }
-        // At most 4096 segments of 8 sectors: neither sum can overflow.
-        self.segments += 1;
-        self.sectors += segment.sectors();
-        Ok(segment)
+impl Segments<'_> {
+    /// How many, at least 1.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a transfer has at least one segment"
+    )]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.descriptors.len()
     }
 }
+
+impl<'r> IntoIterator for Segments<'r> {
+    type Item = Segment;
+    type IntoIter = SegmentIter<'r>;
+
+    #[inline]
+    fn into_iter(self) -> SegmentIter<'r> {
+        SegmentIter {
+            descriptors: self.descriptors.iter(),
+        }
+    }
+}
+
+impl PartialEq for Segments<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.into_iter().eq(*other)
+    }
+}
+
+impl Eq for Segments<'_> {}
+
+impl fmt::Debug for Segments<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(*self).finish()
+    }
+}
+
+/// Iterates over [`Segments`].
+#[derive(Clone, Debug)]
+pub struct SegmentIter<'r> {
+    descriptors: std::slice::Iter<'r, [u32; 2]>,
+}
+
+impl Iterator for SegmentIter<'_> {
+    type Item = Segment;
+
+    #[inline]
+    fn next(&mut self) -> Option<Segment> {
+        self.descriptors
+            .next()
+            .map(|descriptor| Segment::decode(*descriptor))
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.descriptors.size_hint()
+    }
+}
+
+impl ExactSizeIterator for SegmentIter<'_> {}
 
 /// A run of 512-byte sectors inside one page of guest memory.
 ///
@@ -192,11 +181,34 @@ pub struct Segment {
 }
 
 impl Segment {
-    const EMPTY: Self = Self {
-        gref: GrantRef::new(0),
-        first_sect: 0,
-        last_sect: 0,
-    };
+    /// Layout of a descriptor, in all ABIs and in descriptor pages: grant reference in the first
+    /// word; first sector, last sector and two bytes of padding in the second.
+    #[inline]
+    const fn decode([gref, sectors]: [u32; 2]) -> Self {
+        let [first_sect, last_sect, ..] = sectors.to_le_bytes();
+        Self {
+            gref: GrantRef::new(gref),
+            first_sect,
+            last_sect,
+        }
+    }
+
+    #[inline]
+    fn judge(self, index: u16, geometry: &Geometry) -> Result<(), Why> {
+        let (first, last) = (self.first_sect, self.last_sect);
+        if first > last || last >= SECTORS_PER_PAGE {
+            return Err(Why::Segment { index, first, last });
+        }
+        if !geometry.sector_size.divides(u64::from(self.sectors())) {
+            let block = geometry.sector_size.bytes();
+            return Err(Why::SegmentLength {
+                index,
+                sectors: self.sectors(),
+                block,
+            });
+        }
+        Ok(())
+    }
 
     /// The page.
     #[must_use]
@@ -220,7 +232,7 @@ impl Segment {
     #[inline]
     #[must_use]
     pub const fn sectors(self) -> u32 {
-        (self.last_sect - self.first_sect) as u32 + 1
+        (self.last_sect as u32 + 1).saturating_sub(self.first_sect as u32)
     }
 
     /// Where it starts in the page, in bytes.
@@ -234,65 +246,7 @@ impl Segment {
     #[inline]
     #[must_use]
     pub const fn bytes(self) -> u16 {
-        (self.last_sect - self.first_sect + 1) as u16 * 512
-    }
-}
-
-/// The segments of one transfer: in place up to 11, beyond that in storage that is recycled.
-#[derive(Debug)]
-pub struct SegmentList {
-    list: List,
-}
-
-#[derive(Debug)]
-enum List {
-    Short(Short),
-    Long(Vec<Segment>),
-}
-
-#[derive(Debug)]
-struct Short {
-    len: u16,
-    segments: [Segment; MAX_DIRECT_SEGMENTS],
-}
-
-impl Deref for SegmentList {
-    type Target = [Segment];
-
-    #[inline]
-    fn deref(&self) -> &[Segment] {
-        match &self.list {
-            List::Short(short) => short
-                .segments
-                .get(..usize::from(short.len))
-                .unwrap_or(&short.segments),
-            List::Long(segments) => segments,
-        }
-    }
-}
-
-impl PartialEq for SegmentList {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for SegmentList {}
-
-/// Storage for the segments of indirect requests, owned by whoever resolves them, so that none of
-/// them costs an allocation.
-#[derive(Debug, Default)]
-pub struct SegmentBuf {
-    segments: Vec<Segment>,
-}
-
-impl SegmentBuf {
-    /// Room for requests of up to `segments` segments. Longer ones make it grow once.
-    #[must_use]
-    pub fn with_capacity(segments: u16) -> Self {
-        Self {
-            segments: Vec::with_capacity(usize::from(segments)),
-        }
+        (self.last_sect as u16 + 1).saturating_sub(self.first_sect as u16) * 512
     }
 }
 
