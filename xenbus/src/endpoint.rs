@@ -1,0 +1,229 @@
+//! Where xenstored is reached: its Unix socket, or the kernel's `/dev/xen/xenbus`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::error::StoreError;
+use crate::wire::{Decoder, KERNEL_PAYLOAD_MAX, Message, PAYLOAD_MAX};
+
+const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
+const DEVICES: [&str; 2] = ["/dev/xen/xenbus", "/proc/xen/xenbus"];
+
+/// How to reach xenstored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A Unix stream socket of a xenstored that runs as a process of this domain.
+    Socket(PathBuf),
+    /// The kernel's multiplexer: the only way in a driver domain, or when xenstored has a domain of
+    /// its own.
+    Kernel(PathBuf),
+}
+
+impl Endpoint {
+    /// Finds xenstored as its own tools do: `XENSTORED_PATH`, then the usual socket, then the
+    /// kernel device.
+    ///
+    /// # Errors
+    /// None of them exists.
+    pub fn discover() -> Result<Self, StoreError> {
+        if let Some(path) = std::env::var_os("XENSTORED_PATH") {
+            return Ok(Self::Socket(path.into()));
+        }
+        let exists = |path: &&&str| Path::new(path).exists();
+        let socket = SOCKETS
+            .iter()
+            .find(exists)
+            .map(|path| Self::Socket(path.into()));
+        let device = || {
+            DEVICES
+                .iter()
+                .find(exists)
+                .map(|path| Self::Kernel(path.into()))
+        };
+        socket
+            .or_else(device)
+            .ok_or_else(|| StoreError::NotFound([SOCKETS, DEVICES].concat().join(" nor ")))
+    }
+
+    /// The path that is opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Socket(path) | Self::Kernel(path) => path,
+        }
+    }
+}
+
+/// An open connection: non-blocking, with what is not yet sent and not yet decoded.
+#[derive(Debug)]
+pub(crate) struct Link {
+    fd: OwnedFd,
+    kernel: bool,
+    decoder: Decoder,
+    outbox: Vec<u8>,
+    /// Lengths of the messages in `outbox`: the kernel device takes exactly one message per write.
+    frames: std::collections::VecDeque<usize>,
+    scratch: Box<[u8; 8192]>,
+}
+
+impl Link {
+    pub(crate) fn open(endpoint: &Endpoint, deadline: Instant) -> Result<Self, StoreError> {
+        let fd = match endpoint {
+            Endpoint::Socket(path) => connect(path, deadline),
+            Endpoint::Kernel(path) => rustix::fs::open(
+                path,
+                OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK,
+                Mode::empty(),
+            ),
+        };
+        let fd = fd.map_err(|errno| StoreError::Open {
+            path: endpoint.path().to_owned(),
+            errno,
+        })?;
+        let kernel = matches!(endpoint, Endpoint::Kernel(_));
+        Ok(Self::over(fd, kernel))
+    }
+
+    fn over(fd: OwnedFd, kernel: bool) -> Self {
+        let scratch = Box::new([0; 8192]);
+        Self {
+            fd,
+            kernel,
+            decoder: Decoder::default(),
+            outbox: Vec::new(),
+            frames: [].into(),
+            scratch,
+        }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(crate) fn payload_limit(&self) -> usize {
+        if self.kernel {
+            KERNEL_PAYLOAD_MAX
+        } else {
+            PAYLOAD_MAX
+        }
+    }
+
+    /// Queues a message; [`Link::flush`] sends it.
+    pub(crate) fn post(&mut self, message: &Message) -> Result<(), StoreError> {
+        let before = self.outbox.len();
+        message.encode(self.payload_limit(), &mut self.outbox)?;
+        self.frames.push_back(self.outbox.len() - before);
+        Ok(())
+    }
+
+    /// Sends what can be sent without waiting. True when nothing is left.
+    pub(crate) fn flush(&mut self) -> Result<bool, StoreError> {
+        while let Some(first) = self.frames.front().copied() {
+            let portion = if self.kernel {
+                first
+            } else {
+                self.outbox.len()
+            };
+            let bytes = self.outbox.get(..portion).unwrap_or(&self.outbox);
+            let sent = if self.kernel {
+                rustix::io::write(&self.fd, bytes)
+            } else {
+                rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL)
+            };
+            match sent {
+                Ok(sent) => self.sent(sent),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(_) => return Err(StoreError::Lost),
+            }
+        }
+        Ok(true)
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.outbox.drain(..bytes.min(self.outbox.len()));
+        let mut left = bytes;
+        while let Some(front) = self.frames.front_mut() {
+            if *front > left {
+                *front -= left;
+                return;
+            }
+            left -= *front;
+            self.frames.pop_front();
+        }
+    }
+
+    /// Takes what has arrived, without waiting. False when nothing had.
+    pub(crate) fn fill(&mut self) -> Result<bool, StoreError> {
+        loop {
+            let received = if self.kernel {
+                rustix::io::read(&self.fd, self.scratch.as_mut_slice())
+            } else {
+                rustix::net::recv(&self.fd, self.scratch.as_mut_slice(), RecvFlags::empty())
+                    .map(|(bytes, _)| bytes)
+            };
+            match received {
+                // End of file: xenstored is gone, or has thrown us out.
+                Ok(0) => return Err(StoreError::Lost),
+                Ok(bytes) => {
+                    self.decoder
+                        .feed(self.scratch.get(..bytes).unwrap_or_default());
+                    return Ok(true);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(_) => return Err(StoreError::Lost),
+            }
+        }
+    }
+
+    pub(crate) fn next_message(&mut self) -> Result<Option<Message>, StoreError> {
+        Ok(self.decoder.next_message()?)
+    }
+
+    /// Sleeps until there is something to take, or room to send if something is left to be sent.
+    /// False at `deadline`.
+    pub(crate) fn wait(&self, deadline: Instant) -> Result<bool, StoreError> {
+        // The kernel device never reports POLLOUT; its writes do not wait either.
+        let sending = !self.kernel && !self.outbox.is_empty();
+        let flags = if sending {
+            PollFlags::IN | PollFlags::OUT
+        } else {
+            PollFlags::IN
+        };
+        loop {
+            let mut fds = [PollFd::new(&self.fd, flags)];
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left.max(Duration::from_millis(1))).ok();
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(0) if Instant::now() >= deadline => return Ok(false),
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(true),
+                Err(_) => return Err(StoreError::Lost),
+            }
+        }
+    }
+}
+
+fn connect(path: &Path, deadline: Instant) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let address = SocketAddrUnix::new(path)?;
+    loop {
+        match rustix::net::connect(&fd, &address) {
+            Ok(()) => return Ok(fd),
+            // A full backlog of a Unix socket cannot be polled for.
+            Err(Errno::AGAIN) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
