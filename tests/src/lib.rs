@@ -1,3 +1,4 @@
 //! Tests.
 
+pub mod sim;
 pub mod verify;
