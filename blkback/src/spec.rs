@@ -81,6 +81,9 @@ pub enum EngineChoice {
     Threads,
 }
 
+/// The most segments that an indirect request may ever be allowed: what Linux's backend offers.
+pub const MAX_INDIRECT_SEGMENTS: u16 = 256;
+
 impl VbdSpec {
     /// The guest as an id.
     #[must_use]

@@ -18,7 +18,8 @@ pub enum ToWorker {
         spec: serde_json::Value,
     },
     /// Finish what is in flight, give everything of this device back, answer
-    /// [`FromWorker::Disconnected`]. Legal at any time after `Connect`.
+    /// [`FromWorker::Disconnected`]. Legal at any time after `Connect`, also when it crosses a
+    /// [`FromWorker::Failed`] or the device is unknown: every `Disconnect` gets one answer.
     Disconnect {
         /// The device number of the `Connect`.
         device: u32,
@@ -56,6 +57,14 @@ pub enum FromWorker {
     Disconnected {
         /// The device number.
         device: u32,
+    },
+    /// An administrator must look at this device. It stays connected, and the broker changes no
+    /// state: the message goes to the log and into the error node.
+    Alert {
+        /// The device number.
+        device: u32,
+        /// What happened, and the remedy.
+        message: String,
     },
     /// A connected device stopped working; it waits for `Disconnect`.
     Fault {

@@ -1,0 +1,169 @@
+//! The fast engine: one `io_uring` per queue, which is also the queue's event loop.
+//!
+//! `SINGLE_ISSUER | DEFER_TASKRUN`: completions are delivered when the queue asks for them and by
+//! no other thread. Files and the buffer are registered, so the kernel takes no reference and pins
+//! no page per operation. The event channel and the stop signal are polled inside the ring: a queue
+//! sleeps in exactly one place.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gntdev::LocalPages;
+use io_uring::types::{Fixed, FsyncFlags, Timespec};
+use io_uring::{cqueue, opcode};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use tracing::warn;
+
+use super::sys::Ring;
+use super::{Completion, Io, IoKind, Threads, Wake, WakeSources};
+use crate::disk::Disk;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Uring {
+    // Dropped first: the ring refers to the files below it.
+    ring: Ring,
+    disk: Arc<Disk>,
+    /// Carries what `io_uring` cannot: `BLKDISCARD` is an ioctl.
+    helper: Threads,
+    unsent: u32,
+}
+
+impl Uring {
+    pub(super) fn new(
+        disk: &Arc<Disk>,
+        pages: &Arc<LocalPages>,
+        sources: WakeSources<'_>,
+        depth: u32,
+    ) -> io::Result<Self> {
+        let helper = Threads::new(1, depth, disk, pages)?;
+        let files = [
+            disk.as_raw_fd(),
+            sources.events.as_raw_fd(),
+            sources.stop.as_raw_fd(),
+            helper.done_fd().as_raw_fd(),
+        ];
+        let mut ring = Ring::new(depth, &files, pages)?;
+        for source in [EVENTS, STOP, HELPER] {
+            ring.push_poll(source_file(source), source)?;
+        }
+        ring.enter(0, None)?;
+        if !ring.fixed_buffers() {
+            warn!("the I/O buffer cannot be registered; raise RLIMIT_MEMLOCK to save CPU");
+        }
+        Ok(Self {
+            ring,
+            disk: Arc::clone(disk),
+            helper,
+            unsent: 0,
+        })
+    }
+
+    pub(super) fn submit(&mut self, io: Io) -> io::Result<()> {
+        let token = u64::from(io.token);
+        match io.kind {
+            IoKind::Read => self.ring.push_read(DISK, io.offset, transfer(&io), token)?,
+            IoKind::Write => self
+                .ring
+                .push_write(DISK, io.offset, transfer(&io), token)?,
+            IoKind::Flush => {
+                let entry = opcode::Fsync::new(DISK).flags(FsyncFlags::DATASYNC).build();
+                self.ring.push_plain(entry, token)?;
+            }
+            IoKind::Discard if self.disk.is_block_device() => return self.helper.submit(io),
+            IoKind::Discard => self.ring.push_plain(punch_hole(&io), token)?,
+        }
+        self.unsent += 1;
+        // One big batch makes the disk idle while the batch is built and floods it afterwards.
+        if self.unsent >= SUBMIT_QUANTUM {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.unsent = 0;
+        if self.ring.queued() > 0 || self.ring.wants_enter() {
+            self.ring.enter(0, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn reap(&mut self, out: &mut Vec<Completion>) -> io::Result<Wake> {
+        let mut wake = Wake::default();
+        while let Some((user_data, result, flags)) = self.ring.completion() {
+            if let Ok(token) = u32::try_from(user_data) {
+                self.ring.settled();
+                let result = bytes_or_errno(result);
+                out.push(Completion { token, result });
+                continue;
+            }
+            match user_data {
+                EVENTS => wake.event = true,
+                STOP => wake.stop = true,
+                _helper => self.helper.collect(out),
+            }
+            if !cqueue::more(flags) {
+                // The kernel ended this multishot poll. Armed anew, it completes at once if the
+                // file is readable by then, so nothing is missed in between.
+                self.ring.push_poll(source_file(user_data), user_data)?;
+            }
+        }
+        Ok(wake)
+    }
+
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.unsent = 0;
+        self.ring.enter(1, deadline.map(until))
+    }
+
+    pub(super) const fn in_flight(&self) -> u32 {
+        self.ring.in_flight() + self.helper.in_flight()
+    }
+}
+
+fn transfer(io: &Io) -> (usize, u32) {
+    // A transfer is at most 256 pages; a longer one would be a bug and moves less, not more.
+    (io.at, u32::try_from(io.len).unwrap_or(u32::MAX))
+}
+
+fn punch_hole(io: &Io) -> io_uring::squeue::Entry {
+    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    opcode::Fallocate::new(DISK, io.len)
+        .offset(io.offset)
+        .mode(mode.bits().cast_signed())
+        .build()
+}
+
+fn bytes_or_errno(result: i32) -> Result<u64, Errno> {
+    u64::try_from(result).map_err(|_negative| Errno::from_raw_os_error(result.saturating_neg()))
+}
+
+fn until(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now());
+    Timespec::new()
+        .sec(left.as_secs())
+        .nsec(left.subsec_nanos())
+}
+
+fn source_file(user_data: u64) -> Fixed {
+    match user_data {
+        EVENTS => Fixed(1),
+        STOP => Fixed(2),
+        _helper => Fixed(3),
+    }
+}
+
+// Registered files, in the order of `Uring::new`.
+const DISK: Fixed = Fixed(0);
+
+// User data above every token.
+const EVENTS: u64 = 1 << 32;
+const STOP: u64 = 2 << 32;
+const HELPER: u64 = 3 << 32;
+
+/// Operations handed to the kernel at once.
+const SUBMIT_QUANTUM: u32 = 4;

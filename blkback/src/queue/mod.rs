@@ -1,0 +1,205 @@
+//! One ring: takes requests, has them done, answers them, sleeps.
+//!
+//! The whole life of a queue is [`Queue::run`], on a thread of its own: it shares nothing that
+//! changes with any other queue. One pass looks at everything once, in the order in which things
+//! become possible:
+//!
+//! ```text
+//! reap     what the disk has done                                  outcome.rs
+//! take     what the guest asks                                     intake.rs
+//! move     all staged pages, one GRANT_COPY for the whole pass     data
+//! start    what has its data; answer what is done
+//! publish  once; notify if the guest asked
+//! rearm    look again; sleep
+//! ```
+
+mod connect;
+mod intake;
+mod outcome;
+mod slot;
+mod storm;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use evtchn::{Evtchn, EvtchnError, LocalPort};
+use gntdev::Mapping;
+use ring_proto::blkif::{Abi, Geometry};
+use ring_proto::{BackRing, Notify, Overrun};
+
+use crate::data::{Arena, DataPath};
+use crate::disk::Disk;
+use crate::engine::{Completion, Engine};
+use crate::metrics::Counters;
+use crate::reporter::Reporter;
+
+pub use connect::{ConnectError, QueueSetup};
+use slot::Slots;
+use storm::Storm;
+
+/// One connected ring.
+///
+/// Having one tells you that its pages are mapped, its port is bound, and the engine runs. Dropping
+/// it gives everything back; requests on their way are then never answered.
+#[derive(Debug)]
+pub struct Queue {
+    // In this order on drop: nothing may refer to what goes before it.
+    engine: Engine,
+    data: DataPath,
+    arena: Arena,
+    slots: Slots,
+    ring: BackRing<Mapping>,
+    events: Evtchn,
+    port: LocalPort,
+    abi: Abi,
+    geometry: Geometry,
+    disk: Arc<Disk>,
+    counters: Counters,
+    reporter: Reporter,
+    work: Work,
+    storm: Storm,
+    /// The port stays masked until then.
+    unmask_at: Option<Instant>,
+    stopping: bool,
+}
+
+/// Slots that wait for the next step of a pass. Kept between passes for their storage.
+#[derive(Debug, Default)]
+struct Work {
+    completions: Vec<Completion>,
+    /// Segment descriptors are being copied.
+    fetching: Vec<u32>,
+    /// No private pages yet, oldest first.
+    starved: VecDeque<u32>,
+    /// Data staged; the disk is next.
+    ready: Vec<u32>,
+    /// Data staged or none needed; the answer is next.
+    done: Vec<u32>,
+}
+
+/// Why a queue ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueFault {
+    /// The guest broke the ring for good.
+    #[error("the frontend broke the ring: {0}")]
+    Overrun(#[from] Overrun),
+    /// The event channel failed.
+    #[error("event channel: {0}")]
+    Events(#[from] EvtchnError),
+    /// A system call that a queue cannot do without failed.
+    #[error("I/O engine: {0}")]
+    Host(#[from] io::Error),
+}
+
+impl QueueFault {
+    /// Did the guest cause it?
+    #[must_use]
+    pub const fn is_guests(&self) -> bool {
+        matches!(self, Self::Overrun(_))
+    }
+}
+
+/// What a pass left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// There is more to do right now.
+    Busy,
+    /// Only the disk or the guest can make progress.
+    Idle,
+    /// The queue was told to stop and owes nothing that it can still give.
+    Finished,
+}
+
+impl Queue {
+    /// Serves the ring until it is told to stop, then finishes what it has taken.
+    ///
+    /// # Errors
+    /// [`QueueFault`]: the queue cannot go on. What was taken and could be finished is answered.
+    pub fn run(&mut self) -> Result<(), QueueFault> {
+        let ended = self.serve();
+        if ended.is_err() && !self.stopping {
+            // A broken ring can still be answered, and the disk must be left in peace.
+            self.stopping = true;
+            self.serve()?;
+        }
+        ended
+    }
+
+    /// What this queue has done so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn serve(&mut self) -> Result<(), QueueFault> {
+        loop {
+            match self.pass()? {
+                Pass::Busy => self.engine.flush()?,
+                Pass::Idle => self.engine.wait(self.unmask_at)?,
+                Pass::Finished => return Ok(()),
+            }
+        }
+    }
+
+    fn pass(&mut self) -> Result<Pass, QueueFault> {
+        self.reap()?;
+        let budget_spent = self.take_requests()?;
+        self.move_data()?;
+        self.start_ready()?;
+        self.answer_done();
+        self.publish()?;
+        if self.stopping {
+            return Ok(self.left_to_finish());
+        }
+        if budget_spent || !self.work.starved.is_empty() && self.engine.in_flight() == 0 {
+            return Ok(Pass::Busy);
+        }
+        if self.work.starved.is_empty() && self.ring.rearm()? {
+            return Ok(Pass::Busy);
+        }
+        Ok(Pass::Idle)
+    }
+
+    /// Shows the guest its answers, and rings once if it asked.
+    fn publish(&mut self) -> Result<(), QueueFault> {
+        if self.ring.publish() == Notify::Needed {
+            self.counters.notifications += 1;
+            self.events.notify(self.port)?;
+        }
+        Ok(())
+    }
+
+    fn left_to_finish(&self) -> Pass {
+        if self.engine.in_flight() > 0 {
+            Pass::Idle
+        } else if self.slots.is_empty() || self.slots.only_withheld() {
+            Pass::Finished
+        } else {
+            Pass::Busy
+        }
+    }
+
+    /// The event channel is readable: empties it, and lets it ring again unless it rings for
+    /// nothing.
+    fn on_event(&mut self) -> Result<(), QueueFault> {
+        let mut ports = [self.port; 4];
+        while self.events.pending(&mut ports)? > 0 {}
+        self.unmask_at = self.storm.on_event(Instant::now());
+        if self.unmask_at.is_none() {
+            self.events.unmask(&[self.port])?;
+        }
+        Ok(())
+    }
+
+    /// Lets a masked port ring again when its time has come.
+    fn unmask_when_due(&mut self) -> Result<(), QueueFault> {
+        if self.unmask_at.is_some_and(|due| due <= Instant::now()) {
+            self.unmask_at = None;
+            self.events.unmask(&[self.port])?;
+        }
+        Ok(())
+    }
+}
