@@ -220,3 +220,128 @@ pub fn strings(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let none = payload.is_empty();
     body.split(|byte| *byte == 0).filter(move |_| !none)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(payload: &[u8]) -> Message {
+        Message {
+            op: Op::Read,
+            request: 7,
+            transaction: 9,
+            payload: payload.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_request_as_it_stands_on_the_wire() {
+        let mut out = Vec::new();
+        read(b"/a\0").encode(PAYLOAD_MAX, &mut out).expect("fits");
+        assert_eq!(out, b"\x02\0\0\0\x07\0\0\0\x09\0\0\0\x03\0\0\0/a\0");
+    }
+
+    #[test]
+    fn numbers_are_those_of_xs_wire_h() {
+        let numbers: Vec<u32> = (0..40).filter(|raw| Op::from_raw(*raw).is_some()).collect();
+        assert_eq!(numbers, (0..=19).chain([21, 22]).collect::<Vec<u32>>());
+        assert_eq!(Op::from_raw(15), Some(Op::WatchEvent));
+        assert_eq!(Op::from_raw(22), Some(Op::DirectoryPart));
+    }
+
+    #[test]
+    fn sto_01_nothing_longer_than_a_message_is_sent_or_waited_for() {
+        let mut out = Vec::new();
+        let long = read(&[b'x'; PAYLOAD_MAX + 1]);
+        let refused = Oversize {
+            len: 4097,
+            limit: 4096,
+        };
+        assert_eq!(long.encode(usize::MAX, &mut out), Err(refused));
+        let kernel = read(&[b'x'; 4081]).encode(KERNEL_PAYLOAD_MAX, &mut out);
+        assert_eq!(
+            kernel,
+            Err(Oversize {
+                len: 4081,
+                limit: 4080
+            })
+        );
+        assert!(out.is_empty());
+        read(&[b'x'; PAYLOAD_MAX])
+            .encode(PAYLOAD_MAX, &mut out)
+            .expect("fits");
+
+        let header = |op: u32, len: u32| [op, 0, 0, len].map(u32::to_le_bytes).concat();
+        let mut decoder = Decoder::default();
+        decoder.feed(&header(2, 4097));
+        assert_eq!(
+            decoder.next_message(),
+            Err(Garbled::Length(4097)),
+            "by the header alone"
+        );
+        let mut decoder = Decoder::default();
+        decoder.feed(&header(20, 0));
+        assert_eq!(decoder.next_message(), Err(Garbled::Type(20)));
+    }
+
+    #[test]
+    fn strings_end_in_nul() {
+        let split = |payload| strings(payload).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        assert_eq!(split(b""), Vec::<Vec<u8>>::new());
+        assert_eq!(split(b"a\0bc\0"), [&b"a"[..], b"bc"]);
+        assert_eq!(split(b"a\0bc"), [&b"a"[..], b"bc"]);
+        assert_eq!(split(b"\0"), [b""]);
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        let op = (0_u32..23).prop_filter_map("no such operation", Op::from_raw);
+        let payload = proptest::collection::vec(any::<u8>(), 0..300);
+        (op, any::<u32>(), any::<u32>(), payload).prop_map(|(op, request, transaction, payload)| {
+            Message {
+                op,
+                request,
+                transaction,
+                payload,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn messages_survive_any_portioning(
+            messages in proptest::collection::vec(message(), 0..8),
+            portions in proptest::collection::vec(1_usize..200, 1..20),
+        ) {
+            let mut wire = Vec::new();
+            for message in &messages {
+                message.encode(PAYLOAD_MAX, &mut wire).expect("fits");
+            }
+            let (mut decoder, mut seen, mut rest) = (Decoder::default(), Vec::new(), &wire[..]);
+            for portion in portions.iter().cycle() {
+                let (now, later) = rest.split_at(rest.len().min(*portion));
+                rest = later;
+                decoder.feed(now);
+                while let Some(message) = decoder.next_message().expect("well-formed") {
+                    seen.push(message);
+                }
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(seen, messages);
+        }
+
+        #[test]
+        fn no_bytes_upset_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..9000)) {
+            let mut decoder = Decoder::default();
+            for portion in bytes.chunks(512) {
+                decoder.feed(portion);
+                while let Ok(Some(message)) = decoder.next_message() {
+                    prop_assert!(message.payload.len() <= PAYLOAD_MAX);
+                }
+            }
+        }
+    }
+}
