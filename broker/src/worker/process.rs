@@ -138,6 +138,14 @@ impl Worker {
         Ok(self.child.try_wait()?.map(Exit))
     }
 
+    /// Waits for its end and reaps it.
+    ///
+    /// # Errors
+    /// Somebody else reaped our child.
+    pub fn wait(&mut self) -> std::io::Result<Exit> {
+        self.child.wait().map(Exit)
+    }
+
     /// Ends it at once (`SIGKILL`). Its I/O that is under way may still reach the disk: the
     /// image's lock, not this call, says when it has.
     ///

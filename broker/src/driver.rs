@@ -1,0 +1,100 @@
+//! What a daemon adds to the supervisor: how its devices are advertised and connected.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use xenbus::{BackendPath, Class, Connects, Key, OfferError, Store, StoreError};
+
+use crate::message::Blame;
+
+/// A kind of device. The supervisor knows when, the driver knows what.
+pub trait Driver {
+    /// Which backend directories it serves.
+    fn class(&self) -> Class;
+
+    /// At which frontend state a connection is tried.
+    fn connects(&self) -> Connects;
+
+    /// What to tell the frontend before it sets up its rings; written together with state
+    /// InitWait. Called again when a frontend starts over: whatever was known before is void.
+    ///
+    /// A [`Refused::Because`] here is told, not executed: the toolstack runs its hotplug script
+    /// only at InitWait, and our script passes the text on to it.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    fn advertise(
+        &mut self,
+        store: &mut Store,
+        device: &BackendPath,
+    ) -> Result<Vec<Key<'static>>, Refused>;
+
+    /// Reads the frontend's offer and opens what the worker needs.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused>;
+
+    /// The device's directory is gone; what was kept for it may go, too.
+    fn forget(&mut self, device: &BackendPath);
+}
+
+/// A device ready to be handed to a worker.
+#[derive(Debug)]
+pub struct Connection {
+    /// For the worker, which is the same binary and knows the form.
+    pub spec: serde_json::Value,
+    /// Beside it. The broker closes its own once they are sent.
+    pub fds: Vec<OwnedFd>,
+    /// Written together with state Connected once the worker serves.
+    pub keys: Vec<Key<'static>>,
+    /// For the log: what is connected, in a few words.
+    pub summary: String,
+}
+
+/// Why a device is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The store did not answer: tried again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something that passes by itself is in the way: tried again for a while, then as
+    /// [`Refused::Because`], blaming the host.
+    #[error("{why}")]
+    Busy {
+        /// What is in the way, and what to do if it stays.
+        why: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// It cannot be.
+    #[error("{why}")]
+    Because {
+        /// Who has to mend it.
+        blame: Blame,
+        /// What is wrong, and what to do about it.
+        why: String,
+    },
+}
+
+impl Refused {
+    /// The host's fault, by any error that says so.
+    pub fn host(why: impl std::fmt::Display) -> Self {
+        Self::Because {
+            blame: Blame::Host,
+            why: why.to_string(),
+        }
+    }
+}
+
+impl From<OfferError> for Refused {
+    fn from(error: OfferError) -> Self {
+        match error {
+            OfferError::Store(error) => Self::Store(error),
+            OfferError::Guest(bad) => Self::Because {
+                blame: Blame::Guest,
+                why: bad.to_string(),
+            },
+        }
+    }
+}

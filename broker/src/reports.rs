@@ -1,0 +1,245 @@
+//! News that are not of one device's nodes: from workers, of dead domains, of whole directories.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use ring_proto::DomId;
+use tracing::Level;
+use xenbus::{BackendPath, Event};
+
+use crate::device::{Device, Hold};
+use crate::driver::Driver;
+use crate::message::{Blame, FromWorker};
+use crate::supervisor::{Rescan, Supervisor};
+
+/// How long a worker that has said Failed may owe the answer to a Disconnect.
+const OWED_LIMIT: Duration = Duration::from_secs(2);
+
+impl<D: Driver> Supervisor<D> {
+    /// Takes everything a guest's worker has reported.
+    pub(crate) fn take_reports(&mut self, guest: DomId) -> io::Result<()> {
+        while let Some(report) = self.fleet.report(guest)? {
+            self.heed(guest, report, Instant::now());
+        }
+        Ok(())
+    }
+
+    fn heed(&mut self, guest: DomId, report: FromWorker, now: Instant) {
+        let devid = match &report {
+            FromWorker::Hello { version, pid } => {
+                tracing::debug!(domid = %guest, pid, version, "worker is up");
+                return;
+            }
+            FromWorker::Connected { device }
+            | FromWorker::Failed { device, .. }
+            | FromWorker::Disconnected { device }
+            | FromWorker::Alert { device, .. }
+            | FromWorker::Fault { device, .. } => *device,
+        };
+        let path = self.path_of(guest, devid);
+        let Some(device) = self.devices.get_mut(&path) else {
+            tracing::debug!(domid = %guest, device = devid, "report of a device that is gone");
+            self.fleet.released(guest, devid);
+            return;
+        };
+        match report {
+            FromWorker::Connected { .. } => {
+                if matches!(device.hold, Hold::Connecting { .. }) {
+                    device.hold = Hold::Serving;
+                    self.inbox.push_back((path, Event::Connected));
+                }
+            }
+            FromWorker::Failed { blame, message, .. } => self.failed(path, blame, message, now),
+            FromWorker::Fault { blame, message, .. } => self.faulted(path, blame, message, now),
+            FromWorker::Disconnected { .. } => self.disconnected(path, now),
+            FromWorker::Alert { message, .. } => {
+                device.fail(&mut self.store, now, Blame::Host, &message);
+            }
+            FromWorker::Hello { .. } => {}
+        }
+    }
+
+    fn failed(&mut self, path: BackendPath, blame: Blame, message: String, now: Instant) {
+        let Some(device) = self.devices.get_mut(&path) else {
+            return;
+        };
+        match &mut device.hold {
+            Hold::Connecting { .. } => {
+                self.fleet.released(path.frontend, path.devid);
+                self.lost(path, blame, message, now);
+            }
+            // The two crossed: the answer to our order is still to come.
+            Hold::Ending { until, failed } => {
+                *failed = true;
+                *until = now + OWED_LIMIT;
+                device.wake_at(now + OWED_LIMIT);
+            }
+            _ => {}
+        }
+    }
+
+    fn faulted(&mut self, path: BackendPath, blame: Blame, message: String, now: Instant) {
+        let Some(device) = self.devices.get_mut(&path) else {
+            return;
+        };
+        if matches!(device.hold, Hold::Serving | Hold::Connecting { .. }) {
+            device.failure = Some((blame, message));
+            device.backoff.note_fault(now);
+            self.inbox.push_back((path, Event::Faulted));
+        }
+    }
+
+    fn disconnected(&mut self, path: BackendPath, now: Instant) {
+        let Some(device) = self.devices.get_mut(&path) else {
+            return;
+        };
+        if matches!(device.hold, Hold::Ending { .. }) {
+            device.hold = Hold::Nothing;
+            device.say(now, Level::INFO, "disconnected");
+            self.fleet.released(path.frontend, path.devid);
+            self.inbox.push_back((path, Event::Disconnected));
+        }
+    }
+
+    /// A worker has ended: its devices are lost, nobody else's.
+    pub(crate) fn take_exit(&mut self, guest: DomId) -> io::Result<()> {
+        let Some(ended) = self.fleet.reap(guest)? else {
+            return Ok(());
+        };
+        let (pid, exit) = (ended.pid, ended.exit);
+        if ended.ordered && exit.is_orderly() && ended.devices.is_empty() {
+            tracing::debug!(domid = %guest, pid, "worker ended");
+        } else {
+            let devices = ended.devices.len();
+            tracing::error!(domid = %guest, pid, devices, %exit, "worker died");
+        }
+        let now = Instant::now();
+        let held: Vec<BackendPath> = self
+            .of_guest(guest)
+            .filter(|device| ended.devices.contains(&device.path.devid))
+            .map(|device| device.path)
+            .collect();
+        for path in held {
+            let why = format!("its worker died ({exit}); requests under way are lost");
+            self.lost(path, Blame::Host, why, now);
+        }
+        // Those that waited for its end.
+        let waiting: Vec<BackendPath> = self
+            .of_guest(guest)
+            .filter(|device| matches!(device.hold, Hold::Wanted { .. }))
+            .map(|device| device.path)
+            .collect();
+        self.changed.extend(waiting);
+        Ok(())
+    }
+
+    /// The last worker that an earlier broker had for a guest has ended.
+    pub(crate) fn foreign_ended(&mut self, guest: DomId) {
+        let now = Instant::now();
+        let paths: Vec<BackendPath> = self.of_guest(guest).map(|device| device.path).collect();
+        for path in paths {
+            match self.devices.get_mut(&path) {
+                Some(device) if device.hold == Hold::ForeignEnding => {
+                    device.hold = Hold::Nothing;
+                    self.inbox.push_back((path, Event::Disconnected));
+                }
+                Some(device) if device.hold == Hold::Foreign => {
+                    let why = "the worker of an earlier broker has ended".to_owned();
+                    self.lost(path, Blame::Host, why, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Lists what events do not tell, and looks at the devices of domains that have died.
+    pub(crate) fn take_rescan(&mut self) {
+        match self.rescan.take() {
+            Rescan::Everything => {
+                self.changed.extend(self.devices.keys());
+                self.released = false;
+                self.scan_everything();
+            }
+            Rescan::Guests(guests) => {
+                for guest in guests {
+                    self.scan(guest);
+                }
+            }
+        }
+        if std::mem::take(&mut self.released) {
+            self.look_for_the_dead();
+        }
+    }
+
+    fn scan_everything(&mut self) {
+        let directory = self.driver.class().directory(self.own_domain);
+        match self.store.list(&directory) {
+            Ok(guests) => {
+                for guest in guests.unwrap_or_default() {
+                    if let Ok(domid) = guest.parse() {
+                        self.scan(DomId::new(domid));
+                    }
+                }
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                self.rescan = Rescan::Everything;
+            }
+        }
+    }
+
+    fn scan(&mut self, guest: DomId) {
+        let directory = self.driver.class().directory(self.own_domain);
+        let directory = format!("{directory}/{guest}");
+        match self.store.list(&directory) {
+            Ok(devices) => {
+                let found = devices.unwrap_or_default();
+                let found = found
+                    .iter()
+                    .filter_map(|devid| BackendPath::parse(&format!("{directory}/{devid}")));
+                self.changed.extend(found);
+                let known: Vec<BackendPath> =
+                    self.of_guest(guest).map(|known| known.path).collect();
+                self.changed.extend(known);
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                self.rescan.add(Some(guest));
+            }
+        }
+    }
+
+    /// One question per guest, not per device.
+    fn look_for_the_dead(&mut self) {
+        let mut guests: Vec<DomId> = self.devices.keys().map(|path| path.frontend).collect();
+        guests.dedup();
+        for guest in guests {
+            match self.store.is_introduced(guest) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let theirs: Vec<_> = self.of_guest(guest).map(|device| device.path).collect();
+                    self.changed.extend(theirs);
+                }
+                Err(error) => {
+                    self.released = true;
+                    return self.store_failed(&error);
+                }
+            }
+        }
+    }
+
+    fn of_guest(&self, guest: DomId) -> impl Iterator<Item = &Device> {
+        let first = self.path_of(guest, 0);
+        let last = self.path_of(guest, u32::MAX);
+        self.devices.range(first..=last).map(|(_, device)| device)
+    }
+
+    fn path_of(&self, guest: DomId, devid: u32) -> BackendPath {
+        BackendPath {
+            backend: self.own_domain,
+            class: self.driver.class(),
+            frontend: guest,
+            devid,
+        }
+    }
+}
