@@ -28,7 +28,7 @@ pub trait RingMemory {
     fn words(&self) -> &[AtomicU32];
 }
 
-impl RingMemory for &[AtomicU32] {
+impl RingMemory for [AtomicU32] {
     fn words(&self) -> &[AtomicU32] {
         self
     }
@@ -40,9 +40,15 @@ impl RingMemory for Vec<AtomicU32> {
     }
 }
 
-impl RingMemory for Box<[AtomicU32]> {
+impl<M: RingMemory + ?Sized> RingMemory for &M {
     fn words(&self) -> &[AtomicU32] {
-        self
+        (**self).words()
+    }
+}
+
+impl<M: RingMemory + ?Sized> RingMemory for Box<M> {
+    fn words(&self) -> &[AtomicU32] {
+        (**self).words()
     }
 }
 
