@@ -36,7 +36,7 @@ fn files() -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("readable folder") {
             let path = entry.expect("readable entry").path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let name = entry_name(&path);
             if path.is_symlink() || name == "target" || name == ".git" {
                 continue;
             }
@@ -49,6 +49,13 @@ fn files() -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+fn entry_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn complaints_about(wanted: fn(&Path) -> bool, rule: fn(&Path, &str) -> Vec<String>) {
@@ -85,7 +92,7 @@ fn code_lines(text: &str) -> Vec<String> {
                 at + 1
             }
             other => {
-                lines.last_mut().unwrap().push(other);
+                lines.last_mut().expect("there is a first line").push(other);
                 at + 1
             }
         };
@@ -121,7 +128,10 @@ fn skip_string(chars: &[char], at: usize, lines: &mut Vec<String>) -> usize {
         }
         i += 1;
     }
-    lines.last_mut().unwrap().push_str("\"\"");
+    lines
+        .last_mut()
+        .expect("there is a first line")
+        .push_str("\"\"");
     i + 1
 }
 
@@ -149,7 +159,10 @@ fn skip_raw_string(chars: &[char], at: usize, lines: &mut Vec<String>) -> usize 
         }
         i += 1;
     }
-    lines.last_mut().unwrap().push_str("\"\"");
+    lines
+        .last_mut()
+        .expect("there is a first line")
+        .push_str("\"\"");
     i + 1 + hashes
 }
 

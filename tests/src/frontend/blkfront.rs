@@ -1,0 +1,341 @@
+//! A block device as a frontend sees it, from Initialising to Closed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use ring_proto::DomId;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use xenbus::{State, Store};
+
+use super::keys::{self, Disk, Limits};
+use super::walk::{PATIENCE, wait_state, wait_value};
+use super::{Misbehaviour, Queue, Shape};
+use crate::sim::hypervisor::GuestDomain;
+
+/// A device that is not connected.
+#[derive(Debug)]
+pub struct Device {
+    domain: Arc<GuestDomain>,
+    store: Store,
+    frontend: String,
+    backend: String,
+}
+
+/// A connected device.
+#[derive(Debug)]
+pub struct Blkfront {
+    device: Device,
+    shape: Shape,
+    disk: Disk,
+    queues: Vec<Queue>,
+}
+
+/// The frontend's directory of a disk.
+#[must_use]
+pub fn frontend_path(domid: DomId, vdev: u32) -> String {
+    format!("/local/domain/{domid}/device/vbd/{vdev}")
+}
+
+impl Device {
+    /// Finds the device that the toolstack made. `store` must be the guest's own connection.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn find(domain: &Arc<GuestDomain>, mut store: Store, vdev: u32) -> anyhow::Result<Self> {
+        let frontend = frontend_path(domain.domid(), vdev);
+        let backend = store.read(&format!("{frontend}/backend"))?;
+        let backend = backend.with_context(|| format!("{frontend} names no backend"))?;
+        Ok(Self {
+            domain: Arc::clone(domain),
+            store,
+            frontend,
+            backend: String::from_utf8(backend).context("the backend's path is no text")?,
+        })
+    }
+
+    /// The guest.
+    #[must_use]
+    pub const fn domain(&self) -> &Arc<GuestDomain> {
+        &self.domain
+    }
+
+    /// The guest's connection to xenstore.
+    #[must_use]
+    pub const fn store(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// The guest's own directory.
+    #[must_use]
+    pub fn frontend(&self) -> &str {
+        &self.frontend
+    }
+
+    /// The backend's directory.
+    #[must_use]
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// Writes our own state.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub fn switch(&mut self, state: State) -> anyhow::Result<()> {
+        let path = format!("{}/state", self.frontend);
+        Ok(self.store.write(&path, state.value())?)
+    }
+
+    /// Waits for the backend to be in one of `wanted`; in which.
+    ///
+    /// # Errors
+    /// It is in none of them in the time that libxl would wait.
+    pub fn wait_backend(&mut self, wanted: &[State]) -> anyhow::Result<State> {
+        wait_state(&mut self.store, &self.backend, wanted)
+    }
+
+    /// Waits for the backend to be closed, or its directory to be gone.
+    ///
+    /// # Errors
+    /// It is neither in the time that libxl would wait.
+    pub fn wait_closed(&mut self) -> anyhow::Result<()> {
+        let path = format!("{}/state", self.backend);
+        let closed = |value: Option<&[u8]>| {
+            value.is_none_or(|value| State::parse(value) == Some(State::Closed))
+        };
+        wait_value(&mut self.store, &path, PATIENCE, closed).map(drop)
+    }
+
+    /// Waits for the backend to be ready and reads what it can do.
+    ///
+    /// # Errors
+    /// It is not ready in time.
+    pub fn limits(&mut self) -> anyhow::Result<Limits> {
+        self.wait_backend(&[State::InitWait])?;
+        Limits::read(&mut self.store, &self.backend)
+    }
+
+    /// Writes keys of our own directory in one transaction.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub fn offer(&mut self, keys: &[(String, String)]) -> anyhow::Result<()> {
+        let nodes: Vec<(String, &[u8])> = keys
+            .iter()
+            .map(|(key, value)| (format!("{}/{key}", self.frontend), value.as_bytes()))
+            .collect();
+        let nodes: Vec<(&str, &[u8])> = nodes.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        let written = self.store.transaction(|tx| tx.write_many(&nodes));
+        Ok(written?)
+    }
+
+    /// Removes the keys of an earlier offer, as a frontend does that starts over.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub fn withdraw(&mut self, keys: &[(String, String)]) -> anyhow::Result<()> {
+        for (key, _) in keys {
+            let first = key.split('/').next().unwrap_or(key);
+            self.store.remove(&format!("{}/{first}", self.frontend))?;
+        }
+        Ok(())
+    }
+
+    /// Connects as Linux does: waits for `InitWait`, makes rings, writes keys, Initialised, waits for
+    /// the backend, reads what it offers, Connected.
+    ///
+    /// # Errors
+    /// The backend refuses, or does not answer in time.
+    pub fn connect(self, shape: Shape) -> anyhow::Result<Blkfront> {
+        self.connect_at(shape, 0)
+    }
+
+    /// As [`connect`](Self::connect), with ring indices that start at `start`.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_at(mut self, shape: Shape, start: u32) -> anyhow::Result<Blkfront> {
+        let limits = self.limits()?;
+        let order = u64::from(shape.order.unwrap_or(0));
+        ensure!(
+            order <= limits.order && u64::from(shape.queues) <= limits.queues,
+            "{shape} is more than the backend offers: {limits:?}"
+        );
+        let queues = (0..shape.queues).map(|_| Queue::starting_at(&self.domain, &shape, start));
+        let mut queues = queues.collect::<anyhow::Result<Vec<_>>>()?;
+        let rings: Vec<_> = queues.iter().map(Queue::keys).collect();
+        self.offer(&keys::offer(&shape, &rings))?;
+        self.switch(State::Initialised)?;
+        let answers = [State::Connected, State::Closing, State::Closed];
+        match self.wait_backend(&answers)? {
+            State::Connected => {}
+            refused => bail!("the backend went to {refused} instead of connecting"),
+        }
+        let disk = Disk::read(&mut self.store, &self.backend)?;
+        if shape.persistent && disk.persistent {
+            queues.iter_mut().for_each(Queue::keep_grants);
+        }
+        self.switch(State::Connected)?;
+        Ok(Blkfront {
+            device: self,
+            shape,
+            disk,
+            queues,
+        })
+    }
+
+    /// Starts over after Closed, as a frontend that is loaded again does.
+    ///
+    /// # Errors
+    /// The backend does not wait for us in time.
+    pub fn start_over(&mut self) -> anyhow::Result<()> {
+        self.switch(State::Initialising)?;
+        self.wait_backend(&[State::InitWait])?;
+        Ok(())
+    }
+}
+
+impl Blkfront {
+    /// The connected device.
+    #[must_use]
+    pub const fn device(&mut self) -> &mut Device {
+        &mut self.device
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub const fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// What the backend says about the disk.
+    #[must_use]
+    pub const fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Whether both sides keep grants.
+    #[must_use]
+    pub const fn persistent(&self) -> bool {
+        self.shape.persistent && self.disk.persistent
+    }
+
+    /// The rings.
+    #[must_use]
+    pub fn queues(&mut self) -> &mut [Queue] {
+        &mut self.queues
+    }
+
+    /// Most segments that one request may have.
+    #[must_use]
+    pub fn max_segments(&self) -> usize {
+        let direct = ring_proto::blkif::MAX_DIRECT_SEGMENTS;
+        match self.shape.segments {
+            super::Segments::Direct => direct,
+            _ => direct.max(usize::from(self.disk.max_indirect_segments)),
+        }
+    }
+
+    /// Waits until some queue is signalled, for at most `limit`; whether one was. The events are taken.
+    ///
+    /// # Errors
+    /// The machine is gone.
+    pub fn wait(&mut self, limit: Duration) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut came = false;
+            for queue in &mut self.queues {
+                came |= queue.take_event()?;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if came || left.is_zero() {
+                return Ok(came);
+            }
+            let ports = self.queues.iter().map(Queue::port);
+            let mut polled: Vec<_> = ports.map(|p| PollFd::new(p, PollFlags::IN)).collect();
+            match poll(&mut polled, Timespec::try_from(left).ok().as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).context("cannot wait for events"),
+            }
+        }
+    }
+
+    /// Closes as Linux does when a driver is unloaded, and ends all grants, none of which may be
+    /// mapped any more.
+    ///
+    /// # Errors
+    /// The backend does not follow in time, or has something mapped still.
+    pub fn close(self) -> anyhow::Result<Device> {
+        let Self {
+            mut device, queues, ..
+        } = self;
+        device.switch(State::Closing)?;
+        device.wait_backend(&[State::Closing, State::Closed])?;
+        device.switch(State::Closed)?;
+        device.wait_closed()?;
+        let rings: Vec<_> = queues.iter().map(Queue::keys).collect();
+        let keys = keys::offer(&self.shape, &rings);
+        // Gone with the device if the toolstack was faster.
+        let _ = device.withdraw(&keys);
+        for queue in queues {
+            check_events(&queue)?;
+            queue.retire()?;
+        }
+        Ok(device)
+    }
+
+    /// Answers a backend that closes (`block-detach`): Closed, and all grants ended.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn follow_closing(mut self) -> anyhow::Result<Device> {
+        let closing = [State::Closing, State::Closed];
+        self.device.wait_backend(&closing)?;
+        self.device.switch(State::Closed)?;
+        self.device.wait_closed()?;
+        for queue in self.queues {
+            queue.retire()?;
+        }
+        Ok(self.device)
+    }
+
+    /// The walk of a kernel that was started over an old one (kexec, crash kernel): Linux
+    /// `xenbus_reset_state`. What the old kernel had under way is forgotten.
+    ///
+    /// # Errors
+    /// The backend does not follow a step.
+    pub fn kexec(self) -> anyhow::Result<Device> {
+        let Self {
+            mut device, queues, ..
+        } = self;
+        for (ours, theirs) in [
+            (State::Closing, State::Closing),
+            (State::Closed, State::Closed),
+            (State::Initialising, State::InitWait),
+        ] {
+            device.switch(ours)?;
+            device.wait_backend(&[theirs])?;
+        }
+        for queue in queues {
+            queue.retire()?;
+        }
+        Ok(device)
+    }
+
+    /// Gives the device up without a word, as a guest that is destroyed does.
+    #[must_use]
+    pub fn vanish(self) -> Device {
+        self.device
+    }
+}
+
+/// FE-11: an event needs a response that it announces; one more is allowed for having connected.
+fn check_events(queue: &Queue) -> Result<(), Misbehaviour> {
+    let (responses, events) = queue.counts();
+    if events > responses + 1 {
+        return Err(Misbehaviour::NeedlessEvents { events, responses });
+    }
+    Ok(())
+}
