@@ -90,8 +90,11 @@ impl SimEvtchn {
     }
 
     pub(crate) fn unbind(&mut self, port: LocalPort) -> Result<(), EvtchnError> {
-        // Closing our ends also takes them out of the poller.
-        self.ports.remove(&port);
+        if let Some(ends) = self.ports.remove(&port) {
+            // Closing our descriptor would not do: the server has the same open file.
+            epoll::delete(&self.poller, &ends.fired)
+                .map_err(|e| EvtchnError::of("epoll_ctl", e))?;
+        }
         match self.link.try_call(&[wire::UNBIND, port.raw()])? {
             Ok(_) => Ok(()),
             Err(errno) => Err(EvtchnError::of_port("unbind", port, errno)),

@@ -1,6 +1,8 @@
 //! The whole simulated machine in one value.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 
@@ -12,8 +14,10 @@ use super::hypervisor::{self, Control, GuestDomain, SimError};
 /// machine: daemons see their connections lost.
 #[derive(Debug)]
 pub struct Machine {
-    dir: PathBuf,
     _hypervisor: hypervisor::Server,
+    dir: PathBuf,
+    /// Whether the directory is this machine's own, to be removed with it.
+    temporary: bool,
 }
 
 impl Machine {
@@ -24,9 +28,23 @@ impl Machine {
     pub fn start(dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(Self {
-            dir: dir.to_path_buf(),
             _hypervisor: hypervisor::Server::start(dir)?,
+            dir: dir.to_path_buf(),
+            temporary: false,
         })
+    }
+
+    /// Serves a machine in a new directory below the system's temporary one, removed at the end.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn temporary() -> anyhow::Result<Self> {
+        // Several machines may live in one process, several processes on one host.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let (pid, nth) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let mut machine = Self::start(&std::env::temp_dir().join(format!("xen-sim-{pid}-{nth}")))?;
+        machine.temporary = true;
+        Ok(machine)
     }
 
     /// Where it is served.
@@ -47,7 +65,16 @@ impl Machine {
     ///
     /// # Errors
     /// As [`GuestDomain::create`].
-    pub fn guest(&self, pages: u32) -> Result<std::sync::Arc<GuestDomain>, SimError> {
+    pub fn guest(&self, pages: u32) -> Result<Arc<GuestDomain>, SimError> {
         GuestDomain::create(&self.dir, pages)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.temporary {
+            // What is left in /tmp harms nobody, and a destructor has nobody to tell.
+            let _removed = std::fs::remove_dir_all(&self.dir);
+        }
     }
 }

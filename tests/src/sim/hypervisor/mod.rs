@@ -21,7 +21,7 @@ mod ports;
 mod request;
 mod server;
 mod state;
-mod sys;
+pub(crate) mod sys;
 pub mod wire;
 
 pub use client::{Control, GuestDomain, GuestPages, GuestPort, SimError, StillInUse};

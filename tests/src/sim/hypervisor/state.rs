@@ -109,10 +109,10 @@ impl Hypervisor {
         }
         let memory = sealed_memory("guest", frames)?;
         let control_fd = sealed_memory("guest-control", 1)?;
-        let control = Memory::map(control_fd.as_fd(), PAGE_SIZE)?;
+        let control = Memory::map(control_fd.as_fd(), 0, PAGE_SIZE)?;
         control.words()[grant_wire::CONTROL_ALIVE].store(1, Ordering::Release);
         let domain = Domain {
-            table: Memory::map(memory.as_fd(), table_frames as usize * PAGE_SIZE)?,
+            table: Memory::map(memory.as_fd(), 0, table_frames as usize * PAGE_SIZE)?,
             memory,
             control_fd,
             control,

@@ -1,4 +1,4 @@
-//! Guest memory, as its owner maps it.
+//! Memory of a guest, as its owner maps it.
 #![expect(
     unsafe_code,
     reason = "mmap(2), and copies of memory that others write"
@@ -11,9 +11,9 @@ use std::sync::atomic::AtomicU32;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
-/// A memfd's first bytes, mapped shared; unmapped when dropped.
+/// Some bytes of a file, mapped shared; unmapped when dropped.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     base: NonNull<u8>,
     len: usize,
 }
@@ -24,23 +24,32 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    pub(super) fn map(fd: BorrowedFd<'_>, len: usize) -> Result<Self, Errno> {
+    /// Maps `len` bytes of `fd` from `offset` on.
+    pub(crate) fn map(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Errno> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: the kernel chooses the address, so nothing that exists is replaced.
-        let base =
-            unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, MapFlags::SHARED, fd, 0) }?;
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                prot,
+                MapFlags::SHARED,
+                fd,
+                offset,
+            )
+        }?;
         let base = NonNull::new(base.cast()).ok_or(Errno::NOMEM)?;
         Ok(Self { base, len })
     }
 
-    pub(super) fn words(&self) -> &[AtomicU32] {
+    pub(crate) fn words(&self) -> &[AtomicU32] {
         // SAFETY: mapped readable and writable for `len` bytes while `self` lives, page-aligned, and
         // never reached by any other kind of reference.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.len / 4) }
     }
 
     /// Copies out from `at` on; `None` if that is outside.
-    pub(super) fn read(&self, at: usize, into: &mut [u8]) -> Option<()> {
+    pub(crate) fn read(&self, at: usize, into: &mut [u8]) -> Option<()> {
         let from = self.ptr(at, into.len())?;
         // SAFETY: `from` is readable for the length, and `into` lies elsewhere: no reference to this
         // memory but to its words exists. libc's memmove is opaque, so racing writers only make the
@@ -50,7 +59,7 @@ impl Memory {
     }
 
     /// Copies in from `at` on; `None` if that is outside.
-    pub(super) fn write(&self, at: usize, from: &[u8]) -> Option<()> {
+    pub(crate) fn write(&self, at: usize, from: &[u8]) -> Option<()> {
         let into = self.ptr(at, from.len())?;
         // SAFETY: `into` is writable for the length; otherwise as in `read`.
         unsafe { libc::memmove(into.cast(), from.as_ptr().cast(), from.len()) };

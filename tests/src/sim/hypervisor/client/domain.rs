@@ -61,7 +61,7 @@ impl GuestDomain {
         let raw = one_word(&answer)?;
         let memory = answer.fds.first().ok_or(SimError::Gone)?;
         let len = frames as usize * PAGE_SIZE;
-        let memory = Memory::map(memory.as_fd(), len).map_err(|errno| SimError::Os {
+        let memory = Memory::map(memory.as_fd(), 0, len).map_err(|errno| SimError::Os {
             operation: "mmap of a guest",
             errno,
         })?;
