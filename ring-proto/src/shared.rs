@@ -231,6 +231,13 @@ pub(crate) fn copy_into(to: &mut [u32], slot: &[AtomicU32]) {
 /// Writes `words` to the start of a slot; what does not fit is dropped.
 #[inline]
 pub(crate) fn copy_in(slot: &[AtomicU32], words: &[u32]) {
+    if let (Some(to), [a, b, c, d]) = (slot.first_chunk::<4>(), words) {
+        // A blkif response, without a loop.
+        for (to, from) in to.iter().zip([*a, *b, *c, *d]) {
+            to.store(from, Ordering::Relaxed);
+        }
+        return;
+    }
     for (to, from) in slot.iter().zip(words) {
         to.store(*from, Ordering::Relaxed);
     }

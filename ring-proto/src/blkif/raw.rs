@@ -36,7 +36,6 @@ impl RawRequest {
         let words = &mut self.words;
         ring.take_into(|first| {
             words[0] = first;
-            words[1] = 0;
             let start = match abi {
                 Abi::Native => 1,
                 Abi::X86_32 => 2,
