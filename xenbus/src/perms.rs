@@ -64,7 +64,7 @@ impl Permissions {
     }
 
     /// The entries as they stand on the wire, each with its NUL.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         let first = std::iter::once((self.owner, self.others));
         for (domain, right) in first.chain(self.listed.iter().copied()) {
             out.extend_from_slice(format!("{}{domain}\0", right.letter()).as_bytes());
@@ -72,7 +72,10 @@ impl Permissions {
     }
 
     /// Reads the answer to a permissions request.
-    pub(crate) fn decode(payload: &[u8]) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Protocol`]: that is no list of permissions.
+    pub fn decode(payload: &[u8]) -> Result<Self, StoreError> {
         let nonsense = || StoreError::Protocol("unreadable permissions".to_owned());
         let mut entries = Vec::new();
         for text in wire::strings(payload) {

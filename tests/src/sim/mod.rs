@@ -5,5 +5,6 @@
 
 pub mod hypervisor;
 mod machine;
+pub mod xenstored;
 
 pub use machine::Machine;
