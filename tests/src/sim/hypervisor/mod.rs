@@ -22,6 +22,8 @@ mod request;
 mod server;
 mod state;
 pub(crate) mod sys;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use client::{Control, GuestDomain, GuestPages, GuestPort, SimError, StillInUse};
