@@ -100,6 +100,8 @@ pub enum Direct {
 pub struct Image {
     /// The only reference to the locked open file description.
     pub file: OwnedFd,
+    /// Where it was found.
+    pub path: PathBuf,
     /// Its measures.
     pub shape: Shape,
     /// Why the host's page cache is used although it was not asked for.

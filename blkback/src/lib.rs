@@ -17,19 +17,27 @@
 //!   publish once per pass ─► notify if the guest asked ─► rearm, look again, sleep in the engine
 //! ```
 //!
-//! - broker's side: [`image`] opens and locks what is behind a disk
+//! - [`cli`], [`serve`], [`config`]: the command line, the commands, what an administrator decides
+//! - broker's side: [`driver`] advertises and connects a disk, as a toolstack's [`wish`] and the
+//!   [`features`] have it; [`image`] opens and locks what is behind it
 //! - [`spec`]: what the broker tells a worker about one VBD
 //! - worker's side: [`worker`] takes orders, [`vbd`] is a device, [`queue`] one ring of it,
 //!   [`data`] moves pages, [`engine`] does disk I/O, [`disk`] is what it does it to
 //! - [`reporter`], [`metrics`]: what has become of a device
 
+pub mod cli;
+pub mod config;
 pub mod data;
 pub mod disk;
+pub mod driver;
 pub mod engine;
+pub mod features;
 pub mod image;
 pub mod metrics;
 pub mod queue;
 pub mod reporter;
+pub mod serve;
 pub mod spec;
 pub mod vbd;
+pub mod wish;
 pub mod worker;

@@ -48,6 +48,7 @@ pub fn open(wanted: &Wanted, policy: &Policy, owner: Owner) -> Result<Image, Ref
     }
     Ok(Image {
         file,
+        path: seen.path,
         shape,
         buffered_because,
     })

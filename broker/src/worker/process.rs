@@ -13,6 +13,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::channel::{Channel, ChannelError, Received};
 use crate::message::{FromWorker, ToWorker};
 
+/// Of the environment: backtraces of a crash, and that standard error is the journal.
+const PASSED_ON: [&str; 2] = ["RUST_BACKTRACE", "JOURNAL_STREAM"];
+
 /// What to execute for a worker.
 #[derive(Clone, Debug)]
 pub struct Command {
@@ -50,7 +53,7 @@ impl Command {
 impl Worker {
     /// Starts a worker for a guest. It gets the control socket as standard input, our standard
     /// error, and nothing else: every other descriptor of ours is close-on-exec, and of the
-    /// environment only `RUST_BACKTRACE` passes.
+    /// environment only what concerns logging passes.
     ///
     /// It is the leader of a process group of its own, so that an interrupt typed at the
     /// broker's terminal does not end the guests' disks.
@@ -64,7 +67,10 @@ impl Worker {
             .arg("--domid")
             .arg(domid.raw().to_string())
             .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_BACKTRACE"))
+            .envs(
+                std::env::vars_os()
+                    .filter(|(name, _)| PASSED_ON.iter().any(|passed| name == passed)),
+            )
             .stdin(Stdio::from(theirs.into_fd()))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
@@ -218,7 +224,7 @@ mod tests {
         // The shell itself opens the directory that it lists: 0, 1, 2 and that one.
         let script = r#"
             for fd in /proc/self/fd/*; do [ "${fd##*/}" -gt 3 ] && exit 22; done
-            tr "\0" "\n" </proc/$$/environ | grep -qv -e ^RUST_BACKTRACE= -e ^$ && exit 21
+            tr "\0" "\n" </proc/$$/environ | grep -qv -e ^RUST_BACKTRACE= -e ^JOURNAL_STREAM= -e ^$ && exit 21
             exit 0"#;
         crate::sys::close_inherited_on_exec().unwrap();
         let mut worker = shell(script);

@@ -1,0 +1,143 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use broker::Hypervisor;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Serves the virtual disks of Xen guests from image files and block devices.
+///
+/// It takes the place of the kernel's xen-blkback under an unmodified xl: every disk that libxl
+/// gives to a backend of type `vbd` is served. Each guest's disks have a process of their own.
+#[derive(Debug, Parser)]
+#[command(name = "xen-blkback", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve disks until told to end (SIGTERM).
+    ///
+    /// Guests that are connected at that moment keep their disks: their processes go on without
+    /// this one.
+    Serve(Serve),
+    /// Check a configuration file and print what it means.
+    CheckConfig {
+        /// The file [default: /etc/xen-backends/blkback.toml]
+        file: Option<PathBuf>,
+    },
+    /// Serve one guest; started by `serve`.
+    #[command(hide = true)]
+    Worker(Worker),
+}
+
+/// Options of `serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Configuration file; it must exist when named here
+    /// [default: /etc/xen-backends/blkback.toml if it exists].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The hypervisor: `xen`, or `sim:DIR` for the simulated machine that `xen-sim DIR` serves.
+    #[arg(long, value_name = "xen|sim:DIR", default_value = "xen")]
+    pub hypervisor: Hypervisor,
+
+    /// How much to log, to standard error.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log: Level,
+
+    /// Directory of the lock file and of notes about running workers
+    /// [default: /run/xen-backends, or DIR/run with `sim:DIR`].
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+}
+
+/// Options of `worker`.
+#[derive(Args, Debug)]
+pub struct Worker {
+    /// Which kind of descriptors it gets.
+    #[arg(long, value_name = "xen|sim")]
+    pub hypervisor: String,
+    /// The guest, for the log.
+    #[arg(long)]
+    pub domid: u16,
+    /// How much to log.
+    #[arg(long, default_value = "info")]
+    pub log: Level,
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// What an administrator has to mend.
+    Error,
+    /// And what guests do wrong.
+    Warn,
+    /// And what comes and goes.
+    Info,
+    /// And every step.
+    Debug,
+    /// And every request.
+    Trace,
+}
+
+impl Level {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_worker_is_hidden_and_takes_what_serve_gives_it() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(
+            help.contains("check-config") && !help.contains("worker"),
+            "{help}"
+        );
+        let level = Level::Debug.as_str();
+        let line = [
+            "xen-blkback",
+            "worker",
+            "--hypervisor",
+            "xen",
+            "--log",
+            level,
+            "--domid",
+            "7",
+        ];
+        let Command::Worker(worker) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not a worker");
+        };
+        assert_eq!((worker.domid, worker.log), (7, Level::Debug));
+    }
+
+    #[test]
+    fn an_unknown_hypervisor_is_refused_with_the_known_ones() {
+        let error = Cli::try_parse_from(["xen-blkback", "serve", "--hypervisor", "kvm"]);
+        assert!(error.unwrap_err().to_string().contains("say `xen`"));
+    }
+}

@@ -1,0 +1,197 @@
+//! The broker's side of block devices: what to advertise, and what a worker needs to serve one.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use broker::message::Blame;
+use broker::{Connection, Driver, Hypervisor, Refused};
+use ring_proto::blkif::Abi;
+use xenbus::{BackendPath, Class, Connects, FrontendOffer, Key, OfferLimits, RingOffer, Store};
+
+use crate::config::Config;
+use crate::features::{self, Offered};
+use crate::image::{self, Image, Owner, Refusal};
+use crate::spec::{DiskSpec, RingSpec, VbdSpec};
+use crate::wish::Wish;
+
+/// How soon an image that is in use is tried again. A device that is just going away holds its
+/// lock until its last write has landed.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Block devices.
+#[derive(Debug)]
+pub struct BlockDriver {
+    config: Config,
+    hypervisor: Hypervisor,
+}
+
+impl BlockDriver {
+    /// Serves disks as `config` says.
+    #[must_use]
+    pub const fn new(config: Config, hypervisor: Hypervisor) -> Self {
+        Self { config, hypervisor }
+    }
+
+    fn wish(store: &mut Store, device: &BackendPath) -> Result<Wish, Refused> {
+        // STO-05: what somebody else could have written is nobody's order to open a file.
+        for node in [device.to_string(), device.key("params")] {
+            let permissions = store.permissions(&node)?;
+            if permissions.is_some_and(|found| found.writable_by_others_than(device.backend)) {
+                return Err(Refused::host(format!(
+                    "{node} can be written by another domain: remove the device and attach it \
+                     with a toolstack that sets permissions"
+                )));
+            }
+        }
+        Wish::read(store, device)?.map_err(Refused::host)
+    }
+
+    fn offered(&self) -> Offered {
+        self.config.offered
+    }
+}
+
+impl Driver for BlockDriver {
+    fn class(&self) -> Class {
+        Class::Vbd
+    }
+
+    fn connects(&self) -> Connects {
+        Connects::WhenInitialised
+    }
+
+    fn advertise(
+        &mut self,
+        store: &mut Store,
+        device: &BackendPath,
+    ) -> Result<Vec<Key<'static>>, Refused> {
+        let wish = Self::wish(store, device)?;
+        if let Some(wanted) = wish.early() {
+            image::inspect(&wanted, &self.config.policy).map_err(refused)?;
+        }
+        Ok(features::before_rings(self.offered()))
+    }
+
+    fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused> {
+        let wish = Self::wish(store, device)?;
+        let offered = self.offered();
+        let limits = OfferLimits {
+            queues: offered.queues.into(),
+            ring_page_order: offered.ring_page_order.into(),
+        };
+        let offer = FrontendOffer::read(store, device, limits)?;
+        let abi = Abi::parse(offer.protocol.as_deref().map(str::as_bytes));
+        abi.map_err(|unknown| Refused::Because {
+            blame: Blame::Guest,
+            why: unknown.to_string(),
+        })?;
+        let owner = Owner {
+            domid: device.frontend.raw(),
+            vdev: device.devid,
+        };
+        let image = image::open(&wish.image(), &self.config.policy, owner).map_err(refused)?;
+        self.warn_of_large_sectors(store, device, &image)?;
+        let spec = self.spec(owner, &wish, &offer, &image);
+        let summary = summary(&spec, &wish, &image);
+        let keys = features::before_connected(offered, wish.drive, &image.shape);
+        let mut fds: Vec<OwnedFd> = vec![image.file];
+        for _ in &offer.rings {
+            let events = self.hypervisor.event_channels(device.frontend);
+            fds.push(events.map_err(Refused::host)?);
+            fds.push(self.hypervisor.grants().map_err(Refused::host)?);
+        }
+        let spec = serde_json::to_value(&spec).map_err(Refused::host)?;
+        Ok(Connection {
+            spec,
+            fds,
+            keys,
+            summary,
+        })
+    }
+
+    fn forget(&mut self, _device: &BackendPath) {}
+}
+
+impl BlockDriver {
+    fn spec(&self, owner: Owner, wish: &Wish, offer: &FrontendOffer, image: &Image) -> VbdSpec {
+        VbdSpec {
+            domid: owner.domid,
+            vdev: owner.vdev,
+            protocol: offer.protocol.clone(),
+            persistent: self.offered().persistent && offer.persistent,
+            max_indirect_segments: self.offered().indirect_segments,
+            disk: DiskSpec {
+                sectors: image.shape.sectors,
+                sector_size: image.shape.sector_size,
+                read_only: wish.drive.read_only,
+                block_device: image.shape.block_device,
+                discard: image.shape.discard,
+                flush: !wish.drive.read_only,
+            },
+            engine: self.config.engine,
+            rings: offer.rings.iter().map(ring).collect(),
+        }
+    }
+
+    /// Frontends before `feature-large-sector-size` read 4 KiB sectors wrongly (FE-19).
+    fn warn_of_large_sectors(
+        &self,
+        store: &mut Store,
+        device: &BackendPath,
+        image: &Image,
+    ) -> Result<(), Refused> {
+        let key = device.frontend_key("feature-large-sector-size");
+        if image.shape.sector_size > 512 && store.read(&key)?.is_none() {
+            tracing::debug!(
+                domid = %device.frontend,
+                device = device.devid,
+                sector_size = image.shape.sector_size,
+                "the frontend does not say whether it can use such sectors"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn ring(offer: &RingOffer) -> RingSpec {
+    RingSpec {
+        refs: offer.refs.iter().map(|gref| gref.raw()).collect(),
+        port: offer.port,
+    }
+}
+
+fn refused(refusal: Refusal) -> Refused {
+    if refusal.may_pass() {
+        Refused::Busy {
+            why: refusal.to_string(),
+            retry_after: RETRY,
+        }
+    } else {
+        Refused::host(refusal)
+    }
+}
+
+fn summary(spec: &VbdSpec, wish: &Wish, image: &Image) -> String {
+    let mode = if spec.disk.read_only {
+        "read-only"
+    } else {
+        "read-write"
+    };
+    let size = spec.disk.sectors / 2048;
+    let (path, queues) = (image.path.display(), spec.rings.len());
+    let pages = spec.rings.first().map_or(0, |ring| ring.refs.len());
+    let persistent = if spec.persistent {
+        ", persistent grants"
+    } else {
+        ""
+    };
+    let cdrom = if wish.drive.cdrom { " CD-ROM" } else { "" };
+    let buffered = image.buffered_because.as_ref();
+    let buffered = buffered.map_or_else(String::new, |why| {
+        format!("; through the host's page cache, because {why}")
+    });
+    format!(
+        "connecting {path:?}, {size} MiB{cdrom}, {mode}, {queues} queues of {pages} \
+         pages{persistent}{buffered}"
+    )
+}
