@@ -1,0 +1,39 @@
+#!/bin/sh
+# build-guest.sh ROOT INIT IMAGE: a guest's disk. Its first 160 MiB are a root
+# filesystem with busybox, fio and the xenstore tools, everything behind that is
+# scratch space for tests, up to 256 MiB.
+set -eu
+root=$1 init=$2 image=$3
+tree=$(mktemp -d) list=$(mktemp)
+trap 'rm -rf "$tree" "$list"' EXIT
+
+for dir in bin sbin proc sys dev tmp run root etc; do
+	mkdir "$tree/$dir"
+done
+cp "$root/bin/busybox" "$tree/bin/"
+for applet in $(chroot "$root" busybox --list); do
+	[ "$applet" = busybox ] || ln -s busybox "$tree/bin/$applet"
+done
+
+# The real tools in place of, and beside, busybox's.
+for tool in fio dd blockdev blkdiscard xenstore-read xenstore-write xenstore-watch; do
+	path=$(chroot "$root" sh -c "command -v $tool")
+	rm -f "$tree/bin/$tool"
+	cp -L "$root$path" "$tree/bin/$tool"
+	chroot "$root" ldd "$path" >> "$list"
+done
+sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/lib64[^ ]*\) .*/\1/p' "$list" |
+	sort -u | while read -r library; do
+	mkdir -p "$tree${library%/*}"
+	cp -L "$root$library" "$tree$library"
+done
+
+cp "$init" "$tree/sbin/init"
+# What the kernel calls for `xl shutdown`.
+printf '#!/bin/sh\nsync\nmount -o remount,ro /\nexec /bin/busybox poweroff -f\n' > "$tree/sbin/poweroff"
+chmod +x "$tree/sbin/init" "$tree/sbin/poweroff"
+echo 'root:x:0:0::/root:/bin/sh' > "$tree/etc/passwd"
+
+rm -f "$image"
+mkfs.ext4 -q -F -L guest -d "$tree" "$image" 160M
+truncate -s 256M "$image"
