@@ -43,11 +43,9 @@ impl Store {
             .try_for_each(Reply::done)
     }
 
-    pub(crate) fn remove_in(&mut self, tx: u32, path: &str) -> Result<bool, StoreError> {
-        Ok(self
-            .one(tx, &Request::path(Op::Remove, path)?)?
-            .present()?
-            .is_some())
+    pub(crate) fn remove_in(&mut self, tx: u32, path: &str) -> Result<(), StoreError> {
+        let reply = self.one(tx, &Request::path(Op::Remove, path)?)?;
+        reply.present().map(|_| ())
     }
 
     pub(crate) fn list_in(

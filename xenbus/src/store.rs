@@ -140,11 +140,11 @@ impl Store {
         self.one(0, &Request::path(Op::Mkdir, path)?)?.done()
     }
 
-    /// Removes a node and everything below; false when it was not there.
+    /// Removes a node and everything below. That it is not there is no error.
     ///
     /// # Errors
     /// Refused or disconnected.
-    pub fn remove(&mut self, path: &str) -> Result<bool, StoreError> {
+    pub fn remove(&mut self, path: &str) -> Result<(), StoreError> {
         self.remove_in(0, path)
     }
 

@@ -125,7 +125,7 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// As [`Store::remove`].
-    pub fn remove(&mut self, path: &str) -> Result<bool, StoreError> {
+    pub fn remove(&mut self, path: &str) -> Result<(), StoreError> {
         self.store.remove_in(self.id, path)
     }
 }

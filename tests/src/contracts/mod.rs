@@ -9,6 +9,7 @@
 //! - `sim_peer`, `xen_peer`: a simulated guest; dom0 itself, playing its own guest
 //! - `events`, `event_ports`, `grant_maps`, `grant_copies`: the cases
 //! - [`suite`]: running them
+//! - [`store`]: the same for xenstore, with its own cases
 
 mod event_ports;
 mod events;
@@ -16,6 +17,7 @@ mod grant_copies;
 mod grant_maps;
 pub mod peer;
 mod sim_peer;
+pub mod store;
 pub mod suite;
 mod sys;
 mod xen_peer;
