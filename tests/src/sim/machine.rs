@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::Context;
 
 use super::hypervisor::{self, Control, GuestDomain, SimError};
+use super::xenstored;
 
-/// A simulated machine that is served from threads of this process.
+/// A simulated machine, hypervisor and xenstored, that is served from threads of this process.
 ///
 /// A daemon on it is started with `--hypervisor sim:DIR`, in any process. Dropping it ends the
 /// machine: daemons see their connections lost.
 #[derive(Debug)]
 pub struct Machine {
+    _xenstored: xenstored::Server,
     _hypervisor: hypervisor::Server,
     dir: PathBuf,
     /// Whether the directory is this machine's own, to be removed with it.
@@ -28,6 +30,7 @@ impl Machine {
     pub fn start(dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(Self {
+            _xenstored: xenstored::Server::start(dir)?,
             _hypervisor: hypervisor::Server::start(dir)?,
             dir: dir.to_path_buf(),
             temporary: false,
@@ -59,6 +62,14 @@ impl Machine {
     /// [`SimError::Connect`].
     pub fn control(&self) -> Result<Control, SimError> {
         Control::connect(&self.dir)
+    }
+
+    /// A connection for looking at xenstored and making it misbehave.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn xenstored(&self) -> anyhow::Result<xenstored::Control> {
+        xenstored::Control::connect(&self.dir)
     }
 
     /// A new guest with `pages` pages of memory to use.
