@@ -72,8 +72,8 @@ pub enum ChannelError {
     #[error("the other end is gone")]
     Gone,
     /// Anything else the socket says.
-    #[error("control socket")]
-    Socket(#[source] std::io::Error),
+    #[error("control socket: {0}")]
+    Socket(std::io::Error),
 }
 
 impl Channel {

@@ -31,12 +31,12 @@ pub enum InstanceError {
         pid: Option<u32>,
     },
     /// The run directory cannot be used.
-    #[error("run directory {path:?}: {source}: it must be writable (see --run-dir)")]
+    #[error("run directory {path:?} cannot be used ({error}): it must be writable (see --run-dir)")]
     Directory {
         /// The file or directory.
         path: PathBuf,
         /// The system's word.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -47,9 +47,9 @@ impl Instance {
     /// [`InstanceError::Running`], or the directory cannot be used.
     pub fn claim(run_dir: &Path, name: &str) -> Result<Self, InstanceError> {
         let path = run_dir.join(format!("{name}.pid"));
-        let mut file = open(run_dir, &path).map_err(|source| InstanceError::Directory {
+        let mut file = open(run_dir, &path).map_err(|error| InstanceError::Directory {
             path: path.clone(),
-            source,
+            error,
         })?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -60,11 +60,11 @@ impl Instance {
                 });
             }
             Err(errno) => {
-                let source = errno.into();
-                return Err(InstanceError::Directory { path, source });
+                let error = errno.into();
+                return Err(InstanceError::Directory { path, error });
             }
         }
-        write_pid(&mut file).map_err(|source| InstanceError::Directory { path, source })?;
+        write_pid(&mut file).map_err(|error| InstanceError::Directory { path, error })?;
         Ok(Self { _locked: file })
     }
 }

@@ -57,10 +57,10 @@ pub enum BrokerError {
     #[error(transparent)]
     Instance(#[from] InstanceError),
     /// No xenstore.
-    #[error("xenstore: {0}")]
+    #[error("xenstore")]
     Store(#[from] StoreError),
     /// The event loop cannot be set up or go on.
-    #[error("event loop: {0}")]
+    #[error("event loop")]
     Loop(#[from] io::Error),
 }
 

@@ -211,7 +211,7 @@ fn system(path: &Path, doing: &'static str, errno: Errno) -> Refusal {
     Refusal::System {
         path: path.to_owned(),
         doing,
-        source: io::Error::from(errno),
+        error: io::Error::from(errno),
     }
 }
 

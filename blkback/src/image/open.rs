@@ -121,17 +121,17 @@ fn reopen(seen: &Seen, flags: OFlags) -> Result<OwnedFd, Errno> {
 
 fn refused(seen: &Seen, access: Access, errno: Errno) -> Refusal {
     let path = seen.path.clone();
-    let source = io::Error::from(errno);
+    let error = io::Error::from(errno);
     match errno {
         Errno::BUSY => busy(&path, "by the host (mounted, or part of another device)"),
         Errno::TXTBSY => busy(&path, "by the host (it is being executed or swapped to)"),
         Errno::ROFS | Errno::ACCESS | Errno::PERM if access != Access::ReadOnly => {
-            Refusal::ReadOnly { path, source }
+            Refusal::ReadOnly { path, error }
         }
         _ => Refusal::System {
             path,
             doing: "opening it",
-            source,
+            error,
         },
     }
 }
@@ -143,9 +143,9 @@ fn busy(path: &Path, how: &'static str) -> Refusal {
     }
 }
 
-fn no_locks(path: &Path, source: io::Error) -> Refusal {
+fn no_locks(path: &Path, error: io::Error) -> Refusal {
     Refusal::NoLocks {
         path: path.to_owned(),
-        source,
+        error,
     }
 }

@@ -103,7 +103,7 @@ pub enum Refusal {
         /// The path.
         path: PathBuf,
         /// The kernel's word.
-        source: io::Error,
+        error: io::Error,
     },
     /// No bytes.
     #[error("image {path:?} is empty: give it a size (truncate -s 10G {path:?})")]
@@ -151,17 +151,17 @@ pub enum Refusal {
         /// The path.
         path: PathBuf,
         /// The kernel's word.
-        source: io::Error,
+        error: io::Error,
     },
     /// Anything else the kernel says.
-    #[error("image {path:?}: {doing} failed: {source}")]
+    #[error("image {path:?}: {doing} failed: {error}")]
     System {
         /// The path.
         path: PathBuf,
         /// What was tried.
         doing: &'static str,
         /// The kernel's word.
-        source: io::Error,
+        error: io::Error,
     },
 }
 

@@ -29,7 +29,7 @@ pub(super) fn measure(
         move |errno: rustix::io::Errno| Refusal::System {
             path: path.to_owned(),
             doing,
-            source: io::Error::from(errno),
+            error: io::Error::from(errno),
         }
     };
     let (size, sector_size, physical) = if block_device {
