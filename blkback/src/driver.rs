@@ -1,6 +1,8 @@
 //! The broker's side of block devices: what to advertise, and what a worker needs to serve one.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use broker::message::Blame;
@@ -10,7 +12,7 @@ use xenbus::{BackendPath, Class, Connects, FrontendOffer, Key, OfferLimits, Ring
 
 use crate::config::Config;
 use crate::features::{self, Offered};
-use crate::image::{self, Image, Owner, Refusal};
+use crate::image::{self, Image, Owner, Refusal, Wanted};
 use crate::spec::{DiskSpec, RingSpec, VbdSpec};
 use crate::wish::Wish;
 
@@ -23,13 +25,20 @@ const RETRY: Duration = Duration::from_millis(250);
 pub struct BlockDriver {
     config: Config,
     hypervisor: Hypervisor,
+    /// What connected devices have open, until they begin to close.
+    serving: BTreeMap<BackendPath, PathBuf>,
 }
 
 impl BlockDriver {
     /// Serves disks as `config` says.
     #[must_use]
     pub const fn new(config: Config, hypervisor: Hypervisor) -> Self {
-        Self { config, hypervisor }
+        let serving = BTreeMap::new();
+        Self {
+            config,
+            hypervisor,
+            serving,
+        }
     }
 
     fn wish(store: &mut Store, device: &BackendPath) -> Result<Wish, Refused> {
@@ -67,7 +76,8 @@ impl Driver for BlockDriver {
     ) -> Result<Vec<Key<'static>>, Refused> {
         let wish = Self::wish(store, device)?;
         if let Some(wanted) = wish.early() {
-            image::inspect(&wanted, &self.config.policy).map_err(refused)?;
+            image::inspect(&wanted, &self.config.policy)
+                .map_err(|refusal| self.refused(device, &wanted, &refusal))?;
         }
         Ok(features::before_rings(self.offered()))
     }
@@ -89,11 +99,14 @@ impl Driver for BlockDriver {
             domid: device.frontend.raw(),
             vdev: device.devid,
         };
-        let image = image::open(&wish.image(), &self.config.policy, owner).map_err(refused)?;
+        let wanted = wish.image();
+        let image = image::open(&wanted, &self.config.policy, owner)
+            .map_err(|refusal| self.refused(device, &wanted, &refusal))?;
         self.warn_of_large_sectors(store, device, &image)?;
         let spec = self.spec(owner, &wish, &offer, &image);
         let summary = summary(&spec, &wish, &image);
         let keys = features::before_connected(offered, wish.drive, &image.shape);
+        let path = image.path;
         let mut fds: Vec<OwnedFd> = vec![image.file];
         for _ in &offer.rings {
             let events = self.hypervisor.event_channels(device.frontend);
@@ -101,6 +114,7 @@ impl Driver for BlockDriver {
             fds.push(self.hypervisor.grants().map_err(Refused::host)?);
         }
         let spec = serde_json::to_value(&spec).map_err(Refused::host)?;
+        self.serving.insert(*device, path);
         Ok(Connection {
             spec,
             fds,
@@ -109,7 +123,9 @@ impl Driver for BlockDriver {
         })
     }
 
-    fn forget(&mut self, _device: &BackendPath) {}
+    fn closing(&mut self, device: &BackendPath) {
+        self.serving.remove(device);
+    }
 }
 
 impl BlockDriver {
@@ -130,6 +146,24 @@ impl BlockDriver {
             },
             engine: self.config.engine,
             rings: offer.rings.iter().map(ring).collect(),
+        }
+    }
+
+    /// An image in use may be free in a moment, unless a device that goes on serving has it.
+    fn refused(&self, device: &BackendPath, wanted: &Wanted, refusal: &Refusal) -> Refused {
+        let path = &wanted.path;
+        let mut others = self.serving.iter().filter(|(other, _)| *other != device);
+        match others.find(|(_, held)| *held == path) {
+            Some((other, _)) if refusal.may_pass() => Refused::host(format!(
+                "image {path:?} is in use by disk {} of guest {}: detach it there, attach it \
+                 read-only everywhere, or list it under `shared` in the configuration",
+                other.devid, other.frontend
+            )),
+            None if refusal.may_pass() => Refused::Busy {
+                why: refusal.to_string(),
+                retry_after: RETRY,
+            },
+            _ => Refused::host(refusal),
         }
     }
 
@@ -157,17 +191,6 @@ fn ring(offer: &RingOffer) -> RingSpec {
     RingSpec {
         refs: offer.refs.iter().map(|gref| gref.raw()).collect(),
         port: offer.port,
-    }
-}
-
-fn refused(refusal: Refusal) -> Refused {
-    if refusal.may_pass() {
-        Refused::Busy {
-            why: refusal.to_string(),
-            retry_after: RETRY,
-        }
-    } else {
-        Refused::host(refusal)
     }
 }
 

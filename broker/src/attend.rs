@@ -8,9 +8,8 @@ use xenbus::{
     switch_state_with,
 };
 
-use crate::device::{Device, Hold};
+use crate::device::{Device, printable};
 use crate::driver::{Driver, Refused};
-use crate::fleet::Ordered;
 use crate::message::Blame;
 use crate::supervisor::Supervisor;
 
@@ -21,14 +20,8 @@ const REFUSAL: &str = "xen-backends-error";
 
 /// How long something that passes may delay InitWait: libxl waits ten seconds.
 const ADVERTISE_PATIENCE: Duration = Duration::from_secs(6);
-/// How long something that passes may delay a connection.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a worker may take to connect a device.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-/// How long a worker may take to give a device back before somebody is told. It waits for I/O.
-const ENDING_LIMIT: Duration = Duration::from_secs(30);
 /// When to try again after a store operation was refused.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 impl<D: Driver> Supervisor<D> {
     /// Looks at a device and does what is due. Without a store the event stays in the inbox.
@@ -86,6 +79,7 @@ impl<D: Driver> Supervisor<D> {
             self.rescan.add(Some(path.frontend));
             return false;
         }
+        self.past_errors.clear(&path, &mut self.store);
         let device = Device::new(path, self.driver.connects(), now);
         tracing::debug!(%device, "new device");
         self.devices.insert(path, device);
@@ -119,6 +113,7 @@ impl<D: Driver> Supervisor<D> {
         let mut keys = match self.driver.advertise(&mut self.store, &path) {
             Ok(keys) => {
                 device.delayed_since = None;
+                device.refusal = None;
                 device.clear_error(&mut self.store);
                 let mut keys = keys;
                 keys.push((REFUSAL, String::new()));
@@ -139,122 +134,6 @@ impl<D: Driver> Supervisor<D> {
         keys.sort_unstable_by_key(|(key, _)| *key);
         let outcome = switch_state_with(&mut self.store, &path, &keys, State::InitWait);
         self.note_switch(path, State::InitWait, outcome, now);
-    }
-
-    fn begin_connecting(&mut self, path: BackendPath, now: Instant) {
-        if let Some(device) = self.devices.get_mut(&path) {
-            device.hold = Hold::Wanted {
-                until: now + CONNECT_PATIENCE,
-            };
-            device.failure = None;
-        }
-    }
-
-    /// Orders a connection that is wanted, unless something that passes is in the way.
-    fn retry(&mut self, path: BackendPath, now: Instant) {
-        let Some(device) = self.devices.get_mut(&path) else {
-            return;
-        };
-        let Hold::Wanted { until } = device.hold else {
-            return;
-        };
-        if self.fleet.is_ending(path.frontend) {
-            // Its end wakes the guest's devices.
-            return;
-        }
-        let connection = match self.driver.connect(&mut self.store, &path) {
-            Ok(connection) => connection,
-            Err(Refused::Store(error)) => {
-                self.store_failed(&error);
-                return self.wake(path, now + STORE_PAUSE);
-            }
-            Err(Refused::Busy { retry_after, .. }) if now < until => {
-                return device.wake_at(now + retry_after);
-            }
-            Err(Refused::Busy { why, .. }) => return self.lost(path, Blame::Host, why, now),
-            Err(Refused::Because { blame, why }) => return self.lost(path, blame, why, now),
-        };
-        device.keys = connection.keys;
-        let ordered =
-            self.fleet
-                .connect(path.frontend, path.devid, connection.spec, &connection.fds);
-        // The image's lock must end with the worker's descriptor: no duplicate stays here.
-        drop(connection.fds);
-        match ordered {
-            Ok(Ordered::Sent) => {
-                let until = now + CONNECT_LIMIT;
-                device.hold = Hold::Connecting { until };
-                device.say(now, Level::INFO, &connection.summary);
-            }
-            Ok(Ordered::Ending) => {}
-            Err(error) => self.lost(path, Blame::Host, format!("no worker: {error}"), now),
-        }
-    }
-
-    /// Nothing of the device is held any more, against everybody's wish.
-    pub(crate) fn lost(&mut self, path: BackendPath, blame: Blame, why: String, now: Instant) {
-        if let Some(device) = self.devices.get_mut(&path) {
-            device.hold = Hold::Nothing;
-            device.failure = Some((blame, why));
-            device.backoff.note_fault(now);
-            self.inbox.push_back((path, Event::Failed));
-        }
-    }
-
-    /// An earlier broker's worker serves this device: nothing is to be done while it does.
-    fn leave_to_incumbent(&mut self, path: BackendPath, now: Instant) {
-        let pids = self.incumbents.pids(path.frontend);
-        if pids.is_empty() {
-            let why = "the process that served it is gone, with requests under way".to_owned();
-            return self.lost(path, Blame::Host, why, now);
-        }
-        if let Some(device) = self.devices.get_mut(&path) {
-            device.hold = Hold::Foreign;
-            let text = format!("still served by the worker of an earlier broker (pid {pids:?})");
-            device.say(now, Level::WARN, &text);
-            self.inbox.push_back((path, Event::Connected));
-        }
-    }
-
-    fn publish(&mut self, path: BackendPath, now: Instant) {
-        let Some(device) = self.devices.get_mut(&path) else {
-            return;
-        };
-        device.clear_error(&mut self.store);
-        let outcome = switch_state_with(&mut self.store, &path, &device.keys, State::Connected);
-        self.note_switch(path, State::Connected, outcome, now);
-    }
-
-    fn disconnect(&mut self, path: BackendPath, now: Instant) {
-        let Some(device) = self.devices.get_mut(&path) else {
-            return;
-        };
-        let until = now + ENDING_LIMIT;
-        let asked = match device.hold {
-            Hold::Connecting { .. } | Hold::Serving => {
-                device.hold = Hold::Ending {
-                    until,
-                    failed: false,
-                };
-                self.fleet.disconnect(path.frontend, path.devid)
-            }
-            Hold::Foreign => {
-                device.hold = Hold::ForeignEnding;
-                let text = "goes: the earlier broker's worker of this guest is ended";
-                device.say(now, Level::WARN, text);
-                self.incumbents.kill(path.frontend).map(|()| true)
-            }
-            Hold::Ending { .. } | Hold::ForeignEnding => Ok(true),
-            Hold::Nothing | Hold::Wanted { .. } => Ok(false),
-        };
-        match asked {
-            Ok(true) => {}
-            Ok(false) => {
-                device.hold = Hold::Nothing;
-                self.inbox.push_back((path, Event::Disconnected));
-            }
-            Err(error) => device.say(now, Level::ERROR, &format!("not disconnected: {error}")),
-        }
     }
 
     fn fail(&mut self, path: BackendPath, why: Why, now: Instant) {
@@ -285,22 +164,26 @@ impl<D: Driver> Supervisor<D> {
             Why::Hotplug => {
                 let error = self.store.read(&path.key("hotplug-error")).ok().flatten();
                 let error = String::from_utf8_lossy(&error.unwrap_or_default()).into_owned();
-                (
-                    Blame::Host,
-                    format!("closed: the hotplug script failed: {error}"),
-                )
+                if device.refusal.as_ref() == Some(&error) {
+                    // Our own words, told already, on their way to whoever runs xl.
+                    return device.say(now, Level::DEBUG, "closed: the hotplug script has told it");
+                }
+                let text = format!("closed: the hotplug script failed: {error}");
+                (Blame::Host, text)
             }
         };
         device.fail(&mut self.store, now, blame, &text);
     }
 
     fn forget(&mut self, path: BackendPath) {
-        let Some(mut device) = self.devices.remove(&path) else {
+        let Some(device) = self.devices.remove(&path) else {
             return;
         };
         tracing::debug!(%device, "device removed");
-        device.clear_error(&mut self.store);
-        self.driver.forget(&path);
+        if let Some(node) = device.into_error_node() {
+            self.past_errors.keep(path, node, &mut self.store);
+        }
+        self.driver.closing(&path);
         let watch = path.frontend_key("state");
         if let Err(error) = self.store.unwatch(&watch, &path.to_string()) {
             self.store_failed(&error);
@@ -309,7 +192,7 @@ impl<D: Driver> Supervisor<D> {
         self.changed.insert(path);
     }
 
-    fn note_switch(
+    pub(crate) fn note_switch(
         &mut self,
         path: BackendPath,
         state: State,
@@ -334,50 +217,9 @@ impl<D: Driver> Supervisor<D> {
         }
     }
 
-    fn wake(&mut self, path: BackendPath, at: Instant) {
+    pub(crate) fn wake(&mut self, path: BackendPath, at: Instant) {
         if let Some(device) = self.devices.get_mut(&path) {
             device.wake_at(at);
-        }
-    }
-
-    /// A worker that does not answer is ended, unless it may be waiting for the disk and others
-    /// depend on it.
-    fn check_deadlines(&mut self, path: BackendPath, now: Instant) {
-        let guest = path.frontend;
-        let Some(device) = self.devices.get_mut(&path) else {
-            return;
-        };
-        let outcome = match device.hold {
-            Hold::Connecting { until } if until <= now => {
-                device.say(
-                    now,
-                    Level::ERROR,
-                    "the worker does not connect it; it is killed",
-                );
-                self.fleet.kill(guest)
-            }
-            Hold::Ending { until, failed } if until <= now => {
-                let wait = now + ENDING_LIMIT;
-                device.hold = Hold::Ending {
-                    until: wait,
-                    failed,
-                };
-                if failed || self.fleet.devices(guest) <= 1 {
-                    device.say(
-                        now,
-                        Level::ERROR,
-                        "not given back in time; its worker is killed",
-                    );
-                    self.fleet.kill(guest)
-                } else {
-                    device.say(now, Level::WARN, "still waits for its last I/O");
-                    Ok(())
-                }
-            }
-            _ => Ok(()),
-        };
-        if let Err(error) = outcome {
-            tracing::error!(domid = %guest, %error, "worker not killed");
         }
     }
 }
@@ -392,5 +234,7 @@ fn told(
 ) -> Vec<Key<'static>> {
     debug_assert_eq!(device.handshake.phase(), Phase::Waiting);
     device.fail(store, now, blame, why);
-    vec![(REFUSAL, crate::device::printable(why))]
+    let why = printable(why);
+    device.refusal = Some(why.clone());
+    vec![(REFUSAL, why)]
 }

@@ -48,6 +48,8 @@ pub(crate) struct Device {
     /// What went wrong, for the handshake's next [`xenbus::Action::Fail`].
     pub(crate) failure: Option<(Blame, String)>,
     pub(crate) backoff: Backoff,
+    /// What the hotplug script was given to tell.
+    pub(crate) refusal: Option<String>,
     /// Since when something that passes has been in the way of advertising.
     pub(crate) delayed_since: Option<Instant>,
     /// What it could not be told yet, because the store refused to be read.
@@ -55,6 +57,7 @@ pub(crate) struct Device {
     /// When to look again without being told.
     pub(crate) wake: Option<Instant>,
     error_node: ErrorNode,
+    error_told: bool,
     looks: Bucket,
     lines: Bucket,
     unsaid: u32,
@@ -69,10 +72,12 @@ impl Device {
             keys: Vec::new(),
             failure: None,
             backoff: Backoff::default(),
+            refusal: None,
             delayed_since: None,
             unheard: Vec::new(),
             wake: None,
             error_node: ErrorNode::new(&path),
+            error_told: false,
             looks: Bucket::new(LOOKS, LOOK_EVERY, now),
             lines: Bucket::new(LINES, LINE_EVERY, now),
             unsaid: 0,
@@ -121,16 +126,23 @@ impl Device {
             Blame::Guest => 22,
             Blame::Host => 5,
         };
-        if let Err(error) = self.error_node.write(store, errno, &why) {
-            tracing::debug!(device = %self, %error, "error node not written");
+        match self.error_node.write(store, errno, &why) {
+            Ok(_) => self.error_told = true,
+            Err(error) => tracing::debug!(device = %self, %error, "error node not written"),
         }
     }
 
-    /// The device works, or is gone: its error node goes.
+    /// The device works: its error node goes.
     pub(crate) fn clear_error(&mut self, store: &mut Store) {
-        if let Err(error) = self.error_node.clear(store) {
-            tracing::debug!(device = %self, %error, "error node not removed");
+        match self.error_node.clear(store) {
+            Ok(()) => self.error_told = false,
+            Err(error) => tracing::debug!(device = %self, %error, "error node not removed"),
         }
+    }
+
+    /// The device is gone: what its error node says, if it says anything.
+    pub(crate) fn into_error_node(self) -> Option<ErrorNode> {
+        self.error_told.then_some(self.error_node)
     }
 
     /// Logs a line about this device, if its guest has not caused too many.
@@ -141,13 +153,13 @@ impl Device {
         }
         let unsaid = std::mem::take(&mut self.unsaid);
         if unsaid > 0 {
-            tracing::warn!(device = %self, "{unsaid} messages about this device were left out");
+            tracing::warn!("{self}: {unsaid} messages were left out");
         }
         match level {
-            tracing::Level::ERROR => tracing::error!(device = %self, "{text}"),
-            tracing::Level::WARN => tracing::warn!(device = %self, "{text}"),
-            tracing::Level::INFO => tracing::info!(device = %self, "{text}"),
-            _ => tracing::debug!(device = %self, "{text}"),
+            tracing::Level::ERROR => tracing::error!("{self}: {text}"),
+            tracing::Level::WARN => tracing::warn!("{self}: {text}"),
+            tracing::Level::INFO => tracing::info!("{self}: {text}"),
+            _ => tracing::debug!("{self}: {text}"),
         }
     }
 }

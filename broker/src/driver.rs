@@ -35,8 +35,8 @@ pub trait Driver {
     /// See [`Refused`].
     fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused>;
 
-    /// The device's directory is gone; what was kept for it may go, too.
-    fn forget(&mut self, device: &BackendPath);
+    /// A device that was connected is on its way out, or lost: what it holds will be free soon.
+    fn closing(&mut self, device: &BackendPath);
 }
 
 /// A device ready to be handed to a worker.

@@ -15,6 +15,7 @@
 
 mod attend;
 pub mod channel;
+mod connect;
 mod device;
 pub mod driver;
 mod fleet;
@@ -23,8 +24,10 @@ mod incumbent;
 pub mod instance;
 pub mod message;
 mod pace;
+mod past_errors;
 pub mod preflight;
 mod reports;
+mod rescan;
 pub mod supervisor;
 mod sys;
 pub mod worker;

@@ -1,4 +1,4 @@
-//! News that are not of one device's nodes: from workers, of dead domains, of whole directories.
+//! What workers report, and what their ends mean for their devices.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use xenbus::{BackendPath, Event};
 use crate::device::{Device, Hold};
 use crate::driver::Driver;
 use crate::message::{Blame, FromWorker};
-use crate::supervisor::{Rescan, Supervisor};
+use crate::supervisor::Supervisor;
 
 /// How long a worker that has said Failed may owe the answer to a Disconnect.
 const OWED_LIMIT: Duration = Duration::from_secs(2);
@@ -152,89 +152,13 @@ impl<D: Driver> Supervisor<D> {
         }
     }
 
-    /// Lists what events do not tell, and looks at the devices of domains that have died.
-    pub(crate) fn take_rescan(&mut self) {
-        match self.rescan.take() {
-            Rescan::Everything => {
-                self.changed.extend(self.devices.keys());
-                self.released = false;
-                self.scan_everything();
-            }
-            Rescan::Guests(guests) => {
-                for guest in guests {
-                    self.scan(guest);
-                }
-            }
-        }
-        if std::mem::take(&mut self.released) {
-            self.look_for_the_dead();
-        }
-    }
-
-    fn scan_everything(&mut self) {
-        let directory = self.driver.class().directory(self.own_domain);
-        match self.store.list(&directory) {
-            Ok(guests) => {
-                for guest in guests.unwrap_or_default() {
-                    if let Ok(domid) = guest.parse() {
-                        self.scan(DomId::new(domid));
-                    }
-                }
-            }
-            Err(error) => {
-                self.store_failed(&error);
-                self.rescan = Rescan::Everything;
-            }
-        }
-    }
-
-    fn scan(&mut self, guest: DomId) {
-        let directory = self.driver.class().directory(self.own_domain);
-        let directory = format!("{directory}/{guest}");
-        match self.store.list(&directory) {
-            Ok(devices) => {
-                let found = devices.unwrap_or_default();
-                let found = found
-                    .iter()
-                    .filter_map(|devid| BackendPath::parse(&format!("{directory}/{devid}")));
-                self.changed.extend(found);
-                let known: Vec<BackendPath> =
-                    self.of_guest(guest).map(|known| known.path).collect();
-                self.changed.extend(known);
-            }
-            Err(error) => {
-                self.store_failed(&error);
-                self.rescan.add(Some(guest));
-            }
-        }
-    }
-
-    /// One question per guest, not per device.
-    fn look_for_the_dead(&mut self) {
-        let mut guests: Vec<DomId> = self.devices.keys().map(|path| path.frontend).collect();
-        guests.dedup();
-        for guest in guests {
-            match self.store.is_introduced(guest) {
-                Ok(true) => {}
-                Ok(false) => {
-                    let theirs: Vec<_> = self.of_guest(guest).map(|device| device.path).collect();
-                    self.changed.extend(theirs);
-                }
-                Err(error) => {
-                    self.released = true;
-                    return self.store_failed(&error);
-                }
-            }
-        }
-    }
-
-    fn of_guest(&self, guest: DomId) -> impl Iterator<Item = &Device> {
+    pub(crate) fn of_guest(&self, guest: DomId) -> impl Iterator<Item = &Device> {
         let first = self.path_of(guest, 0);
         let last = self.path_of(guest, u32::MAX);
         self.devices.range(first..=last).map(|(_, device)| device)
     }
 
-    fn path_of(&self, guest: DomId, devid: u32) -> BackendPath {
+    pub(crate) fn path_of(&self, guest: DomId, devid: u32) -> BackendPath {
         BackendPath {
             backend: self.own_domain,
             class: self.driver.class(),

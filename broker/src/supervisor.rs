@@ -22,7 +22,9 @@ use crate::fleet::{Fleet, Ready};
 use crate::hypervisor::Hypervisor;
 use crate::incumbent::Incumbents;
 use crate::instance::{Instance, InstanceError};
+use crate::past_errors::PastErrors;
 use crate::preflight::{self, Unready};
+use crate::rescan::{Rescan, guest_of};
 use crate::sys;
 use crate::worker::Command;
 
@@ -73,6 +75,7 @@ pub struct Supervisor<D> {
     pub(crate) devices: BTreeMap<BackendPath, Device>,
     pub(crate) fleet: Fleet,
     pub(crate) incumbents: Incumbents,
+    pub(crate) past_errors: PastErrors,
     /// What devices have to be told, in order.
     pub(crate) inbox: VecDeque<(BackendPath, Event)>,
     /// Devices that may have changed.
@@ -84,13 +87,6 @@ pub struct Supervisor<D> {
     poll: Poll,
     store_retry: Option<(Instant, Duration)>,
     _instance: Instance,
-}
-
-/// What has to be listed again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Rescan {
-    Guests(BTreeSet<DomId>),
-    Everything,
 }
 
 impl<D: Driver> Supervisor<D> {
@@ -125,6 +121,7 @@ impl<D: Driver> Supervisor<D> {
             devices: BTreeMap::new(),
             fleet,
             incumbents,
+            past_errors: PastErrors::default(),
             inbox: VecDeque::new(),
             changed: BTreeSet::new(),
             rescan: Rescan::Everything,
@@ -342,59 +339,9 @@ const RELEASE: &str = "release";
 /// The keys of a backend directory whose change means something, besides the directory itself.
 const TELLING: [&str; 3] = ["state", "online", "hotplug-status"];
 
-impl Rescan {
-    pub(crate) fn add(&mut self, guest: Option<DomId>) {
-        match (guest, &mut *self) {
-            (Some(guest), Self::Guests(guests)) => {
-                guests.insert(guest);
-            }
-            (Some(_), Self::Everything) => {}
-            (None, all) => *all = Self::Everything,
-        }
-    }
-
-    pub(crate) fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::Guests(BTreeSet::new()))
-    }
-}
-
-/// The guest whose directory of devices this is (`/local/domain/0/backend/vbd/7`).
-fn guest_of(path: &str) -> Option<DomId> {
-    // Any device number will do to have the path read.
-    let (device, _) = BackendPath::containing(&format!("{path}/0"))?;
-    Some(device.frontend)
-}
-
 /// Without systemd this does nothing; a systemd that does not listen is no reason to stop.
 fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guests_directory_is_told_from_the_whole_tree() {
-        assert_eq!(
-            guest_of("/local/domain/0/backend/vbd/7"),
-            Some(DomId::new(7))
-        );
-        assert_eq!(guest_of("/local/domain/0/backend/vbd"), None);
-        assert_eq!(guest_of("/local/domain/0/backend"), None);
-        assert_eq!(guest_of("@releaseDomain"), None);
-    }
-
-    #[test]
-    fn a_rescan_of_everything_swallows_the_others() {
-        let mut rescan = Rescan::Guests(BTreeSet::new());
-        rescan.add(Some(DomId::new(7)));
-        assert_eq!(rescan, Rescan::Guests([DomId::new(7)].into()));
-        rescan.add(None);
-        rescan.add(Some(DomId::new(8)));
-        assert_eq!(rescan.take(), Rescan::Everything);
-        assert_eq!(rescan, Rescan::Guests(BTreeSet::new()));
     }
 }

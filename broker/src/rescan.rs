@@ -1,0 +1,144 @@
+//! What events do not tell: whole directories, and domains that have died.
+
+use std::collections::BTreeSet;
+
+use ring_proto::DomId;
+use xenbus::BackendPath;
+
+use crate::driver::Driver;
+use crate::supervisor::Supervisor;
+
+/// What has to be listed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rescan {
+    Guests(BTreeSet<DomId>),
+    Everything,
+}
+
+impl Rescan {
+    pub(crate) fn add(&mut self, guest: Option<DomId>) {
+        match (guest, &mut *self) {
+            (Some(guest), Self::Guests(guests)) => {
+                guests.insert(guest);
+            }
+            (Some(_), Self::Everything) => {}
+            (None, all) => *all = Self::Everything,
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Guests(BTreeSet::new()))
+    }
+}
+
+/// The guest whose directory of devices this is (`/local/domain/0/backend/vbd/7`).
+pub(crate) fn guest_of(path: &str) -> Option<DomId> {
+    // Any device number will do to have the path read.
+    let (device, _) = BackendPath::containing(&format!("{path}/0"))?;
+    Some(device.frontend)
+}
+
+impl<D: Driver> Supervisor<D> {
+    /// Lists what events do not tell, and looks at the devices of domains that have died.
+    pub(crate) fn take_rescan(&mut self) {
+        match self.rescan.take() {
+            Rescan::Everything => {
+                self.changed.extend(self.devices.keys());
+                self.released = false;
+                self.scan_everything();
+            }
+            Rescan::Guests(guests) => {
+                for guest in guests {
+                    self.scan(guest);
+                }
+            }
+        }
+        if std::mem::take(&mut self.released) {
+            self.look_for_the_dead();
+        }
+    }
+
+    fn scan_everything(&mut self) {
+        let directory = self.driver.class().directory(self.own_domain);
+        match self.store.list(&directory) {
+            Ok(guests) => {
+                for guest in guests.unwrap_or_default() {
+                    if let Ok(domid) = guest.parse() {
+                        self.scan(DomId::new(domid));
+                    }
+                }
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                self.rescan = Rescan::Everything;
+            }
+        }
+    }
+
+    fn scan(&mut self, guest: DomId) {
+        let directory = self.driver.class().directory(self.own_domain);
+        let directory = format!("{directory}/{guest}");
+        match self.store.list(&directory) {
+            Ok(devices) => {
+                let found = devices.unwrap_or_default();
+                let found = found
+                    .iter()
+                    .filter_map(|devid| BackendPath::parse(&format!("{directory}/{devid}")));
+                self.changed.extend(found);
+                let known: Vec<BackendPath> =
+                    self.of_guest(guest).map(|known| known.path).collect();
+                self.changed.extend(known);
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                self.rescan.add(Some(guest));
+            }
+        }
+    }
+
+    /// One question per guest, not per device.
+    fn look_for_the_dead(&mut self) {
+        let mut guests: Vec<DomId> = self.devices.keys().map(|path| path.frontend).collect();
+        guests.dedup();
+        for guest in guests {
+            match self.store.is_introduced(guest) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let theirs: Vec<_> = self.of_guest(guest).map(|device| device.path).collect();
+                    self.changed.extend(theirs);
+                }
+                Err(error) => {
+                    self.released = true;
+                    return self.store_failed(&error);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_directory_is_told_from_the_whole_tree() {
+        assert_eq!(
+            guest_of("/local/domain/0/backend/vbd/7"),
+            Some(DomId::new(7))
+        );
+        assert_eq!(guest_of("/local/domain/0/backend/vbd"), None);
+        assert_eq!(guest_of("/local/domain/0/backend"), None);
+        assert_eq!(guest_of("@releaseDomain"), None);
+    }
+
+    #[test]
+    fn a_rescan_of_everything_swallows_the_others() {
+        let mut rescan = Rescan::Guests(BTreeSet::new());
+        rescan.add(Some(DomId::new(7)));
+        assert_eq!(rescan, Rescan::Guests([DomId::new(7)].into()));
+        rescan.add(None);
+        rescan.add(Some(DomId::new(8)));
+        assert_eq!(rescan.take(), Rescan::Everything);
+        assert_eq!(rescan, Rescan::Guests(BTreeSet::new()));
+    }
+}
