@@ -2,6 +2,7 @@
 
 use crate::errno::Errno;
 use crate::error::StoreError;
+use crate::perms::Permissions;
 use crate::request::{Reply, Request};
 use crate::store::Store;
 use crate::wire::{self, Op};
@@ -46,6 +47,19 @@ impl Store {
     pub(crate) fn remove_in(&mut self, tx: u32, path: &str) -> Result<(), StoreError> {
         let reply = self.one(tx, &Request::path(Op::Remove, path)?)?;
         reply.present().map(|_| ())
+    }
+
+    pub(crate) fn mkdir_in(&mut self, tx: u32, path: &str) -> Result<(), StoreError> {
+        self.one(tx, &Request::path(Op::Mkdir, path)?)?.done()
+    }
+
+    pub(crate) fn set_permissions_in(
+        &mut self,
+        tx: u32,
+        path: &str,
+        to: &Permissions,
+    ) -> Result<(), StoreError> {
+        self.one(tx, &Request::set_permissions(path, to)?)?.done()
     }
 
     pub(crate) fn list_in(

@@ -137,7 +137,7 @@ impl Store {
     /// # Errors
     /// Refused or disconnected.
     pub fn mkdir(&mut self, path: &str) -> Result<(), StoreError> {
-        self.one(0, &Request::path(Op::Mkdir, path)?)?.done()
+        self.mkdir_in(0, path)
     }
 
     /// Removes a node and everything below. That it is not there is no error.
@@ -164,13 +164,8 @@ impl Store {
     ///
     /// # Errors
     /// Refused or disconnected.
-    pub fn set_permissions(
-        &mut self,
-        path: &str,
-        permissions: &Permissions,
-    ) -> Result<(), StoreError> {
-        self.one(0, &Request::set_permissions(path, permissions)?)?
-            .done()
+    pub fn set_permissions(&mut self, path: &str, to: &Permissions) -> Result<(), StoreError> {
+        self.set_permissions_in(0, path, to)
     }
 
     /// Registers a watch on `path` and everything below it (or on `@introduceDomain`,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::errno::Errno;
 use crate::error::StoreError;
 use crate::number;
+use crate::perms::Permissions;
 use crate::request::{Reply, Request};
 use crate::store::Store;
 
@@ -127,5 +128,21 @@ impl<'a> Transaction<'a> {
     /// As [`Store::remove`].
     pub fn remove(&mut self, path: &str) -> Result<(), StoreError> {
         self.store.remove_in(self.id, path)
+    }
+
+    /// As [`Store::mkdir`].
+    ///
+    /// # Errors
+    /// As [`Store::mkdir`].
+    pub fn mkdir(&mut self, path: &str) -> Result<(), StoreError> {
+        self.store.mkdir_in(self.id, path)
+    }
+
+    /// As [`Store::set_permissions`].
+    ///
+    /// # Errors
+    /// As [`Store::set_permissions`].
+    pub fn set_permissions(&mut self, path: &str, to: &Permissions) -> Result<(), StoreError> {
+        self.store.set_permissions_in(self.id, path, to)
     }
 }

@@ -32,11 +32,17 @@ impl Graves {
                 if removed {
                     self.0.insert(device);
                 }
-            } else if self.0.remove(&device) && tree.node(&device.key("frontend")).is_none() {
-                let keys: Vec<_> = tree
-                    .children(&device.to_string())
-                    .map(str::to_owned)
-                    .collect();
+                continue;
+            }
+            let keys: Vec<_> = tree
+                .children(&device.to_string())
+                .map(str::to_owned)
+                .collect();
+            // An empty directory is a toolstack's first step.
+            if !keys.is_empty()
+                && self.0.remove(&device)
+                && !keys.iter().any(|key| key == "frontend")
+            {
                 found.push(format!(
                     "resurrected node {device} with {}",
                     keys.join(", ")
