@@ -67,7 +67,9 @@ impl Store {
             }
             self.guarded(|link| {
                 link.flush()?;
-                if link.fill()? || link.wait(deadline)? {
+                // Also who talks all the time, but never answers, is out of time then.
+                let came = link.fill()? || link.wait(deadline)?;
+                if came && Instant::now() < deadline {
                     Ok(())
                 } else {
                     Err(StoreError::Timeout(patience))

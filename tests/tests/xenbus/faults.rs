@@ -1,9 +1,10 @@
 //! The xenstore client while xenstored is slow, gone, or says no.
 
-use std::os::unix::net::UnixListener;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use xenbus::wire::{Message, Op};
+use xenbus::wire::{Decoder, Message, Op};
 use xenbus::{Endpoint, Errno, State, Store, StoreError, Switched, TRIES, switch_state};
 
 use crate::support::{DISK, Machine, SOON, TempDir, attach};
@@ -155,22 +156,14 @@ fn nobody_there_is_told_with_the_path() {
 
 /// A peer that answers every request with the same bytes.
 fn liar(answer: Vec<u8>) -> (TempDir, Store) {
-    use std::io::{Read, Write};
-    let dir = TempDir::new();
-    let path = dir.path().join("liar");
-    let listener = UnixListener::bind(&path).unwrap();
-    std::thread::spawn(move || {
-        let (mut peer, _) = listener.accept().unwrap();
+    peer(move |mut stream| {
         let mut request = [0; 4096];
-        while peer.read(&mut request).is_ok_and(|bytes| bytes > 0) {
-            if peer.write_all(&answer).is_err() {
+        while stream.read(&mut request).is_ok_and(|bytes| bytes > 0) {
+            if stream.write_all(&answer).is_err() {
                 return;
             }
         }
-    });
-    let mut store = Store::connect(Endpoint::Socket(path)).unwrap();
-    store.set_patience(SHORT);
-    (dir, store)
+    })
 }
 
 fn encoded(op: Op, request: u32, payload: &[u8]) -> Vec<u8> {
@@ -212,4 +205,54 @@ fn sto_01_a_peer_that_speaks_nonsense_is_given_up() {
     );
     let (_dir, mut store) = liar(encoded(Op::Read, 1, b"fine"));
     assert_eq!(store.read("/tool"), Ok(Some(b"fine".to_vec())));
+}
+
+/// A peer that is given by what it does with its connection.
+fn peer(act: impl FnOnce(UnixStream) + Send + 'static) -> (TempDir, Store) {
+    let dir = TempDir::new();
+    let path = dir.path().join("peer");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || act(listener.accept().unwrap().0));
+    let mut store = Store::connect(Endpoint::Socket(path)).unwrap();
+    store.set_patience(SHORT);
+    (dir, store)
+}
+
+#[test]
+fn answers_are_matched_by_their_number_whatever_comes_between() {
+    let (_dir, mut store) = peer(|mut stream| {
+        let (mut decoder, mut asked) = (Decoder::default(), vec![]);
+        let mut bytes = [0; 4096];
+        while asked.len() < 3 {
+            let taken = stream.read(&mut bytes).unwrap();
+            decoder.feed(&bytes[..taken]);
+            while let Some(message) = decoder.next_message().unwrap() {
+                asked.push(message);
+            }
+        }
+        for message in asked.iter().rev() {
+            stream
+                .write_all(&encoded(Op::WatchEvent, 0, b"/strange\0token\0"))
+                .unwrap();
+            let answer = encoded(Op::Read, message.request, &message.payload);
+            for portion in answer.chunks(5) {
+                stream.write_all(portion).unwrap();
+            }
+        }
+    });
+    let values = store.read_many(&["/a", "/b", "/c"]).unwrap();
+    let paths = [b"/a\0", b"/b\0", b"/c\0"].map(|path| Some(path.to_vec()));
+    assert_eq!(values, paths);
+    assert_eq!(store.next_event(), None, "nobody watches /strange");
+}
+
+#[test]
+fn con_05_a_peer_that_talks_but_never_answers_is_given_up() {
+    let (_dir, mut store) = peer(|mut stream| {
+        let event = encoded(Op::WatchEvent, 0, b"/watched\0token\0").repeat(100);
+        while stream.write_all(&event).is_ok() {}
+    });
+    let start = Instant::now();
+    assert_eq!(store.read("/tool"), Err(StoreError::Timeout(SHORT)));
+    assert!(start.elapsed() < Duration::from_secs(5));
 }

@@ -211,6 +211,21 @@ fn an_offer_is_read_from_the_guests_own_directory() {
     }
 }
 
+#[test]
+fn an_offer_of_order_0_may_use_the_plain_name() {
+    let mut machine = Machine::new();
+    let mut guest = machine.guest_with_disk(&DISK);
+    for (key, value) in [
+        ("ring-page-order", "0"),
+        ("ring-ref", "8"),
+        ("event-channel", "3"),
+    ] {
+        guest.write(&DISK.frontend_key(key), value).unwrap();
+    }
+    let offer = FrontendOffer::read(&mut machine.dom0(), &DISK, LIMITS).unwrap();
+    assert_eq!(offer.rings[0].refs[0].raw(), 8);
+}
+
 /// CON-05: one guest writes as fast as it can to what is watched. Other calls go on, and what waits
 /// to be taken stays small.
 #[test]
