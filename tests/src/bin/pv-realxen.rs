@@ -1,0 +1,120 @@
+//! Real Xen by hand: builds the machine's image, runs scenarios, opens a shell in dom0, and
+//! compares our backend with the kernel's.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use pv_tests::realxen::dom0::Dom0;
+use pv_tests::realxen::{self, Backend, Console, Options, bench, image, scenario};
+
+/// Boots Xen and a Debian dom0 in an emulated computer, and tries things in it.
+#[derive(Debug, Parser)]
+#[command(name = "pv-realxen")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Build the image, or find it in the cache, and print where it lies.
+    Image,
+    /// Run scenarios: those named, or all.
+    Run {
+        /// Their names.
+        names: Vec<String>,
+        /// List them instead.
+        #[arg(long)]
+        list: bool,
+        /// Whose disks the guests use. With `kernel`, the harness itself is tried.
+        #[arg(long, value_enum, default_value_t = Serving::Daemon)]
+        backend: Serving,
+        /// The daemon [default: xen-blkback beside this program].
+        #[arg(long, value_name = "PROGRAM")]
+        daemon: Option<PathBuf>,
+    },
+    /// Boot and open a shell in dom0; `poweroff -f` there ends it.
+    Shell {
+        /// The daemon, to be found in /share/bin [default: xen-blkback beside this program, if
+        /// there].
+        #[arg(long, value_name = "PROGRAM")]
+        daemon: Option<PathBuf>,
+    },
+    /// Compare our backend with the kernel's on the instruction clock.
+    Bench {
+        /// The daemon, a release build [default: xen-blkback beside this program].
+        #[arg(long, value_name = "PROGRAM")]
+        daemon: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Serving {
+    Daemon,
+    Kernel,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().verb {
+        Verb::Image => {
+            println!("{}", image::Image::find_or_build()?.dir().display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Run { list: true, .. } => {
+            for scenario in realxen::scenarios::ALL {
+                println!("{:20} {}", scenario.name, scenario.about);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Run {
+            names,
+            backend,
+            daemon,
+            ..
+        } => run(&names, backend, daemon),
+        Verb::Shell { daemon } => shell(daemon),
+        Verb::Bench { daemon } => {
+            let options = realxen::options(Backend::Daemon, Some(&or_beside(daemon)?))?;
+            let table = bench::bench(options)?;
+            print!("{table}");
+            println!("{}", table.json()?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn run(names: &[String], backend: Serving, daemon: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let scenarios = scenario::select(names)?;
+    let options = match backend {
+        Serving::Daemon => realxen::options(Backend::Daemon, Some(&or_beside(daemon)?))?,
+        Serving::Kernel => realxen::options(Backend::Kernel, None)?,
+    };
+    let summary = scenario::run_all(&options, &scenarios, |outcome| println!("{outcome}"))?;
+    println!("{summary}");
+    Ok(if summary.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn shell(daemon: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let daemon = daemon.or_else(|| or_beside(None).ok().filter(|path| path.is_file()));
+    let mut dom0 = Dom0::boot(Options {
+        console: Console::Terminal,
+        ..realxen::options(Backend::Daemon, daemon.as_deref())?
+    })?;
+    dom0.wait()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn or_beside(daemon: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    match daemon {
+        Some(daemon) => Ok(daemon),
+        None => Ok(std::env::current_exe()
+            .context("cannot tell where this program is; give --daemon")?
+            .with_file_name("xen-blkback")),
+    }
+}
