@@ -174,6 +174,10 @@ impl Drop for Ring {
         if self.in_flight > 0 {
             // Only a dying queue gets here. The kernel may still write into the pages.
             std::mem::forget(Arc::clone(&self.pages));
+        } else if let Err(error) = self.io.submitter().unregister_files() {
+            // The kernel takes a ring apart at its leisure, and until then the image would seem to
+            // be in use by its lock. Whoever opens it next has to wait then.
+            tracing::debug!(%error, "the ring keeps its files for a moment");
         }
     }
 }
