@@ -74,13 +74,13 @@ fn verified(model: &mut Model, device: Device, shape: Shape, seed: u64) -> anyho
         max_sectors: if shape.segments == Segments::Direct {
             88
         } else {
-            512
+            160
         },
-        depth: 24,
+        depth: 12,
         seed,
         ..Plan::MIXED
     };
-    Load::new(&mut front, model, plan).run(200)?;
+    Load::new(&mut front, model, plan).run(120)?;
     front.close()
 }
 
