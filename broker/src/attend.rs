@@ -76,7 +76,7 @@ impl<D: Driver> Supervisor<D> {
         let watch = path.frontend_key("state");
         if let Err(error) = self.store.watch(&watch, &path.to_string()) {
             self.store_failed(&error);
-            self.rescan.add(Some(path.frontend));
+            self.rescan_later(Some(path.frontend), now);
             return false;
         }
         self.past_errors.clear(&path, &mut self.store);

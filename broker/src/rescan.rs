@@ -1,10 +1,12 @@
 //! What events do not tell: whole directories, and domains that have died.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use ring_proto::DomId;
 use xenbus::BackendPath;
 
+use crate::attend::STORE_PAUSE;
 use crate::driver::Driver;
 use crate::supervisor::Supervisor;
 
@@ -40,42 +42,52 @@ pub(crate) fn guest_of(path: &str) -> Option<DomId> {
 
 impl<D: Driver> Supervisor<D> {
     /// Lists what events do not tell, and looks at the devices of domains that have died.
-    pub(crate) fn take_rescan(&mut self) {
+    pub(crate) fn take_rescan(&mut self, now: Instant) {
+        if self.rescan_after.is_some_and(|after| now < after) {
+            return;
+        }
+        self.rescan_after = None;
         match self.rescan.take() {
             Rescan::Everything => {
                 self.changed.extend(self.devices.keys());
                 self.released = false;
-                self.scan_everything();
+                self.scan_everything(now);
             }
             Rescan::Guests(guests) => {
                 for guest in guests {
-                    self.scan(guest);
+                    self.scan(guest, now);
                 }
             }
         }
         if std::mem::take(&mut self.released) {
-            self.look_for_the_dead();
+            self.look_for_the_dead(now);
         }
     }
 
-    fn scan_everything(&mut self) {
+    /// Lists a guest's devices, or all, again in a while: now it was refused.
+    pub(crate) fn rescan_later(&mut self, guest: Option<DomId>, now: Instant) {
+        self.rescan.add(guest);
+        self.rescan_after = Some(now + STORE_PAUSE);
+    }
+
+    fn scan_everything(&mut self, now: Instant) {
         let directory = self.driver.class().directory(self.own_domain);
         match self.store.list(&directory) {
             Ok(guests) => {
                 for guest in guests.unwrap_or_default() {
                     if let Ok(domid) = guest.parse() {
-                        self.scan(DomId::new(domid));
+                        self.scan(DomId::new(domid), now);
                     }
                 }
             }
             Err(error) => {
                 self.store_failed(&error);
-                self.rescan = Rescan::Everything;
+                self.rescan_later(None, now);
             }
         }
     }
 
-    fn scan(&mut self, guest: DomId) {
+    fn scan(&mut self, guest: DomId, now: Instant) {
         let directory = self.driver.class().directory(self.own_domain);
         let directory = format!("{directory}/{guest}");
         match self.store.list(&directory) {
@@ -91,13 +103,13 @@ impl<D: Driver> Supervisor<D> {
             }
             Err(error) => {
                 self.store_failed(&error);
-                self.rescan.add(Some(guest));
+                self.rescan_later(Some(guest), now);
             }
         }
     }
 
     /// One question per guest, not per device.
-    fn look_for_the_dead(&mut self) {
+    fn look_for_the_dead(&mut self, now: Instant) {
         let mut guests: Vec<DomId> = self.devices.keys().map(|path| path.frontend).collect();
         guests.dedup();
         for guest in guests {
@@ -109,6 +121,7 @@ impl<D: Driver> Supervisor<D> {
                 }
                 Err(error) => {
                     self.released = true;
+                    self.rescan_after = Some(now + STORE_PAUSE);
                     return self.store_failed(&error);
                 }
             }

@@ -82,6 +82,8 @@ pub struct Supervisor<D> {
     pub(crate) changed: BTreeSet<BackendPath>,
     /// Directories that may have changed in ways that no event tells: all, or those of guests.
     pub(crate) rescan: Rescan,
+    /// Listing was refused; not before this.
+    pub(crate) rescan_after: Option<Instant>,
     /// A domain may have died.
     pub(crate) released: bool,
     poll: Poll,
@@ -125,6 +127,7 @@ impl<D: Driver> Supervisor<D> {
             inbox: VecDeque::new(),
             changed: BTreeSet::new(),
             rescan: Rescan::Everything,
+            rescan_after: None,
             released: false,
             poll,
             store_retry: None,
@@ -197,7 +200,7 @@ impl<D: Driver> Supervisor<D> {
             self.mend_store(now);
             if self.store.is_connected() {
                 self.take_watch_events();
-                self.take_rescan();
+                self.take_rescan(now);
             }
             self.wake_devices(now);
             while let Some(path) = self.changed.pop_first() {
@@ -270,13 +273,13 @@ impl<D: Driver> Supervisor<D> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
+        let retry = self.store_retry.map(|(at, _)| at);
+        if !self.store.is_connected() {
+            // Nothing else can be done without the store.
+            return retry;
+        }
         let devices = self.devices.values().filter_map(|device| device.wake);
-        // A device cannot be looked at without the store.
-        let devices = self.store.is_connected().then(|| devices.min()).flatten();
-        devices
-            .into_iter()
-            .chain(self.store_retry.map(|(at, _)| at))
-            .min()
+        devices.chain(self.rescan_after).chain(retry).min()
     }
 
     /// Notes that a store operation failed; a lost connection is mended by and by.
@@ -302,6 +305,7 @@ impl<D: Driver> Supervisor<D> {
                 tracing::info!("xenstore is back");
                 self.store_retry = None;
                 self.rescan = Rescan::Everything;
+                self.rescan_after = None;
             }
             Err(error) => {
                 tracing::debug!(%error, "xenstore is still lost");
