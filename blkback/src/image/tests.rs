@@ -4,11 +4,14 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, makedev, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, mknodat};
 
+use self::scratch::{Loop, Scratch};
 use super::*;
+
+mod devices;
+mod scratch;
 
 const OWNER: Owner = Owner {
     domid: 7,
@@ -332,76 +335,6 @@ fn a_file_that_can_punch_holes_offers_discard_only_when_wanted_and_writable() {
 }
 
 #[test]
-fn a_block_device_is_found_by_number_and_claimed() {
-    let dir = Scratch::new("loop");
-    let image = dir.file("disk.img", 1 << 20);
-    let Some(device) = Loop::over(&image, 512) else {
-        return;
-    };
-    let number = device.number();
-    let mut wish = wanted(Path::new(""), Access::Exclusive);
-    wish.device_number = Some(number);
-    let opened = open(&wish, &Policy::default(), OWNER).unwrap();
-    assert!(opened.shape.block_device);
-    assert_eq!(opened.shape.sectors, 2048);
-    // O_EXCL on the device: another exclusive opener is told so, even one that knows no locks.
-    let rival = rustix::fs::open(&device.path, OFlags::RDWR | OFlags::EXCL, Mode::empty());
-    assert_eq!(rival.unwrap_err(), rustix::io::Errno::BUSY);
-    drop(opened);
-
-    // The same device by a link below /dev, and by a path that is another device.
-    let link = PathBuf::from(format!("/dev/image-test-{}", std::process::id()));
-    symlink(&device.path, &link).unwrap();
-    wish.path.clone_from(&link);
-    let by_link = open(&wish, &Policy::default(), OWNER);
-    fs::remove_file(&link).unwrap();
-    by_link.unwrap();
-    wish.path.clone_from(&device.path);
-    wish.device_number = Some(DeviceNumber {
-        major: number.major,
-        minor: number.minor + 1,
-    });
-    assert!(matches!(refusal(&wish), Refusal::OtherDevice { .. }));
-    wish.path = image.clone();
-    assert!(matches!(refusal(&wish), Refusal::OtherDevice { .. }));
-    wish.path = PathBuf::new();
-    wish.device_number = Some(DeviceNumber {
-        major: 4000,
-        minor: 1,
-    });
-    assert!(matches!(refusal(&wish), Refusal::NoDevice { .. }));
-    // A node with the same numbers elsewhere is as good as the kernel's.
-    let node = dir.path("node");
-    let dev = makedev(number.major, number.minor);
-    mknodat(
-        CWD,
-        &node,
-        FileType::BlockDevice,
-        Mode::RUSR | Mode::WUSR,
-        dev,
-    )
-    .unwrap();
-    open(&wanted(&node, Access::Exclusive), &Policy::default(), OWNER).unwrap();
-}
-
-#[test]
-fn a_4kn_block_device_is_measured_in_its_own_blocks() {
-    let dir = Scratch::new("4kn");
-    let image = dir.file("disk.img", 1 << 20);
-    let Some(device) = Loop::over(&image, 4096) else {
-        return;
-    };
-    let opened = open(
-        &wanted(&device.path, Access::Exclusive),
-        &Policy::default(),
-        OWNER,
-    )
-    .unwrap();
-    assert_eq!(opened.shape.sector_size, 4096);
-    assert_eq!(opened.shape.sectors, 2048);
-}
-
-#[test]
 fn fe_19_the_lock_is_on_the_description_that_is_handed_over() {
     let dir = Scratch::new("handover");
     let image = dir.file("disk.img", 1 << 20);
@@ -430,80 +363,4 @@ fn wanted(path: &Path, access: Access) -> Wanted {
 
 fn refusal(wanted: &Wanted) -> Refusal {
     open(wanted, &Policy::default(), OWNER).unwrap_err()
-}
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().canonicalize().unwrap();
-        let dir = dir.join(format!("image-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir(&dir).unwrap();
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn file(&self, name: &str, size: u64) -> PathBuf {
-        let path = self.path(name);
-        File::create(&path).unwrap().set_len(size).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A loop device, where this machine lets us have one.
-struct Loop {
-    path: PathBuf,
-}
-
-impl Loop {
-    fn over(image: &Path, sector_size: u32) -> Option<Self> {
-        let output = Command::new("losetup")
-            .args([
-                "--find",
-                "--show",
-                "--sector-size",
-                &sector_size.to_string(),
-            ])
-            .arg(image)
-            .output();
-        match output {
-            Ok(output) if output.status.success() => {
-                let path = String::from_utf8(output.stdout).unwrap();
-                Some(Self {
-                    path: PathBuf::from(path.trim()),
-                })
-            }
-            other => {
-                eprintln!("skipped: no loop device here: {other:?}");
-                None
-            }
-        }
-    }
-
-    fn number(&self) -> DeviceNumber {
-        let rdev = std::os::unix::fs::MetadataExt::rdev(&fs::metadata(&self.path).unwrap());
-        DeviceNumber {
-            major: rustix::fs::major(rdev),
-            minor: rustix::fs::minor(rdev),
-        }
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup")
-            .arg("--detach")
-            .arg(&self.path)
-            .status();
-    }
 }
