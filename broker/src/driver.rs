@@ -90,11 +90,33 @@ impl Refused {
 impl From<OfferError> for Refused {
     fn from(error: OfferError) -> Self {
         match error {
+            // The nodes are the guest's. Trying again for long would keep others waiting (STO-02).
+            OfferError::Store(error @ StoreError::Contended(_)) => Self::Because {
+                blame: Blame::Guest,
+                why: format!("the frontend's keys change while they are read: {error}"),
+            },
             OfferError::Store(error) => Self::Store(error),
             OfferError::Guest(bad) => Self::Because {
                 blame: Blame::Guest,
                 why: bad.to_string(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sto_02_a_guest_that_never_holds_still_is_refused_and_a_lost_store_is_not_its_fault() {
+        let contended = Refused::from(OfferError::Store(StoreError::Contended(8)));
+        let Refused::Because { blame, why } = contended else {
+            panic!("tried again: {contended:?}");
+        };
+        assert_eq!(blame, Blame::Guest);
+        assert!(why.contains("change while they are read"), "{why}");
+        let lost = Refused::from(OfferError::Store(StoreError::Lost));
+        assert!(matches!(lost, Refused::Store(StoreError::Lost)));
     }
 }

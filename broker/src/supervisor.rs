@@ -22,6 +22,7 @@ use crate::fleet::{Fleet, Ready};
 use crate::hypervisor::Hypervisor;
 use crate::incumbent::Incumbents;
 use crate::instance::{Instance, InstanceError};
+use crate::pace::Bucket;
 use crate::past_errors::PastErrors;
 use crate::preflight::{self, Unready};
 use crate::rescan::{Rescan, guest_of};
@@ -88,6 +89,7 @@ pub struct Supervisor<D> {
     pub(crate) released: bool,
     poll: Poll,
     store_retry: Option<(Instant, Duration)>,
+    store_lines: Bucket,
     _instance: Instance,
 }
 
@@ -131,6 +133,7 @@ impl<D: Driver> Supervisor<D> {
             released: false,
             poll,
             store_retry: None,
+            store_lines: Bucket::new(10, Duration::from_secs(6), Instant::now()),
             _instance: instance,
         };
         supervisor.register_store()?;
@@ -285,7 +288,11 @@ impl<D: Driver> Supervisor<D> {
     /// Notes that a store operation failed; a lost connection is mended by and by.
     pub(crate) fn store_failed(&mut self, error: &StoreError) {
         if self.store.is_connected() {
-            tracing::warn!(%error, "xenstore");
+            // A full store refuses everybody at every turn.
+            match self.store_lines.take(Instant::now()) {
+                Ok(()) => tracing::warn!(%error, "xenstore"),
+                Err(_) => tracing::debug!(%error, "xenstore"),
+            }
         } else if self.store_retry.is_none() {
             tracing::error!(%error, "xenstore is lost; devices go on, changes wait");
             self.store_retry = Some((Instant::now(), STORE_RETRY));
