@@ -1,6 +1,6 @@
 //! The event loop of a broker: one thread, woken by the store, workers, signals and deadlines.
 //!
-//! The store says *where* something changed; [`crate::attend`] looks what is there, asks the
+//! The store says *where* something changed; `attend` looks what is there, asks the
 //! handshake what to do, and does it. A watch event costs the same however many devices there
 //! are.
 
