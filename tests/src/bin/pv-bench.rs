@@ -15,6 +15,10 @@ struct Cli {
     #[arg(long)]
     quick: bool,
 
+    /// Only workloads whose name contains TEXT, such as "randread QD32".
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+
     /// Also write the figures to FILE.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -32,6 +36,12 @@ fn main() -> anyhow::Result<()> {
         workloads.extend([1, 32, 128].map(|depth| Workload::random_4k(write, depth)));
         workloads.push(Workload::sequential_128k(write, 8));
     }
+    workloads.retain(|workload| workload.to_string().contains(&cli.only));
+    anyhow::ensure!(
+        !workloads.is_empty(),
+        "no workload's name contains {:?}",
+        cli.only
+    );
     let tables = demo::run(&Wish {
         workloads,
         protocol,
