@@ -1,12 +1,10 @@
 //! Verified I/O through the real daemon, in every shape that a frontend may ask for.
 
-use std::time::Duration;
-
 use anyhow::{Context, ensure};
 use pv_tests::frontend::blkfront::Device;
 use pv_tests::frontend::load::packed;
 use pv_tests::frontend::model::SECTOR;
-use pv_tests::frontend::{Blkfront, Done, Io, Load, Model, Plan, Protocol, Segments, Shape};
+use pv_tests::frontend::{Io, Load, Model, Plan, Protocol, Segments, Shape};
 use pv_tests::scene::{Scene, check_image};
 use pv_tests::toolstack::{DiskLine, XVDA};
 
@@ -254,22 +252,6 @@ fn through_the_page_cache() -> anyhow::Result<()> {
     scene.no_wrong_done()
 }
 
-/// One request, alone, answered.
-fn one(front: &mut Blkfront, io: &Io<'_>) -> anyhow::Result<Done> {
-    let queue = &mut front.queues()[0];
-    queue.submit(io)?.context("the ring is full")?;
-    queue.publish()?;
-    loop {
-        let queue = &mut front.queues()[0];
-        if let Some(done) = queue.take()? {
-            return Ok(done);
-        }
-        if !queue.rearm()? {
-            ensure!(front.wait(Duration::from_secs(10))?, "no answer");
-        }
-    }
-}
-
 #[test]
 fn a_discarded_range_reads_as_zeros_and_its_neighbours_stay() -> anyhow::Result<()> {
     for config in [IO_URING, THREADS] {
@@ -283,14 +265,11 @@ fn a_discarded_range_reads_as_zeros_and_its_neighbours_stay() -> anyhow::Result<
 
         // A sector more at either end than whole units: rounded inwards (BLK-09).
         let (first, last) = (10 * unit - 1, 20 * unit + 1);
-        let done = one(
-            &mut front,
-            &Io::Discard {
-                sector: first as u64,
-                sectors: (last - first) as u64,
-                secure: false,
-            },
-        )?;
+        let done = front.answer(&Io::Discard {
+            sector: first as u64,
+            sectors: (last - first) as u64,
+            secure: false,
+        })?;
         assert_eq!(done.status, 0);
         model.zeroed_out(10 * unit..20 * unit);
         if unit == 1 {
@@ -325,11 +304,7 @@ fn discard_is_not_offered_when_the_toolstack_forbids_it() -> anyhow::Result<()> 
         sectors: 64,
         secure: false,
     };
-    assert_eq!(
-        one(&mut front, &io)?.status,
-        -2,
-        "never offered, never done"
-    );
+    assert_eq!(front.answer(&io)?.status, -2, "never offered, never done");
     check_image(&image, &model)?;
     scene.no_wrong_done()
 }
@@ -343,7 +318,7 @@ fn flushes_are_offered_and_answered() -> anyhow::Result<()> {
         let guest = scene.guest()?;
         let mut front = scene.connect(&guest, &DiskLine::image(XVDA, &image), Shape::LINUX)?;
         assert!(front.disk().flush && !front.disk().barrier);
-        assert_eq!(one(&mut front, &Io::Flush)?.status, 0);
+        assert_eq!(front.answer(&Io::Flush)?.status, 0);
         let plan = Plan {
             flushes: 40,
             ..Plan::MIXED
@@ -379,7 +354,7 @@ fn blk_06_a_read_only_disk_is_read_and_never_written() -> anyhow::Result<()> {
             segments,
             data: &data,
         };
-        assert_eq!(one(&mut front, &write)?.status, -1);
+        assert_eq!(front.answer(&write)?.status, -1);
         let segments = &packed(512, 256);
         let data = vec![0xee; 512 * SECTOR];
         let indirect = Io::Write {
@@ -387,15 +362,15 @@ fn blk_06_a_read_only_disk_is_read_and_never_written() -> anyhow::Result<()> {
             segments,
             data: &data,
         };
-        assert_eq!(one(&mut front, &indirect)?.status, -1);
+        assert_eq!(front.answer(&indirect)?.status, -1);
         let discard = Io::Discard {
             sector: 0,
             sectors: 1024,
             secure: false,
         };
-        assert!(one(&mut front, &discard)?.status < 0);
+        assert!(front.answer(&discard)?.status < 0);
         // Nothing can be undurable on a disk that is not written.
-        assert_eq!(one(&mut front, &Io::Flush)?.status, 0);
+        assert_eq!(front.answer(&Io::Flush)?.status, 0);
 
         Load::new(&mut front, &mut model, plan).run(200)?;
         front.close()?;

@@ -11,7 +11,7 @@ use xenbus::{State, Store};
 
 use super::keys::{self, Disk, Limits};
 use super::walk::{PATIENCE, wait_state, wait_value};
-use super::{Misbehaviour, Queue, Shape};
+use super::{Done, Io, Misbehaviour, Queue, Shape};
 use crate::sim::hypervisor::GuestDomain;
 
 /// A device that is not connected.
@@ -258,6 +258,25 @@ impl Blkfront {
             match poll(&mut polled, Timespec::try_from(left).ok().as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno).context("cannot wait for events"),
+            }
+        }
+    }
+
+    /// Sends one request on the first queue and waits for its answer.
+    ///
+    /// # Errors
+    /// There is none within ten seconds, or it is not what Linux would accept.
+    pub fn answer(&mut self, io: &Io<'_>) -> anyhow::Result<Done> {
+        let queue = &mut self.queues[0];
+        queue.submit(io)?.context("the ring is full")?;
+        queue.publish()?;
+        loop {
+            let queue = &mut self.queues[0];
+            if let Some(done) = queue.take()? {
+                return Ok(done);
+            }
+            if !queue.rearm()? {
+                ensure!(self.wait(PATIENCE)?, "no answer within {PATIENCE:?}");
             }
         }
     }
