@@ -1,10 +1,13 @@
-//! Checks what event channels and grants promise, on a real or a simulated hypervisor.
+//! Checks what event channels, grants and xenstore promise, on a real or a simulated machine.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pv_tests::contracts::{Peer, SimPeer, XenPeer, run};
+use pv_tests::contracts::{Peer, SimPeer, XenPeer, run, store};
+use pv_tests::sim::xenstored;
+use xenbus::Endpoint;
 
 /// Run every contract case and print a verdict for each.
 #[derive(Debug, Parser)]
@@ -28,10 +31,27 @@ fn main() -> anyhow::Result<ExitCode> {
             None => Ok(Box::new(XenPeer::new()?)),
         }
     };
-    let tally = run(&world, &mut std::io::stdout())?;
-    Ok(if tally.failed == 0 {
+    let out = &mut std::io::stdout();
+    let mut failed = run(&world, out)?.failed;
+    for endpoint in stores(&options) {
+        writeln!(out, "xenstore through {endpoint:?}:")?;
+        failed += store::run(&endpoint, out)?.failed;
+    }
+    Ok(if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Every way to xenstore. In dom0 there are two: the daemon's socket, and the kernel's device, which
+/// is the only one in a driver domain.
+fn stores(options: &Options) -> Vec<Endpoint> {
+    match &options.sim {
+        Some(dir) => vec![Endpoint::Socket(xenstored::socket(dir))],
+        None => vec![
+            Endpoint::Socket("/run/xenstored/socket".into()),
+            Endpoint::Kernel("/dev/xen/xenbus".into()),
+        ],
+    }
 }
