@@ -13,7 +13,7 @@ mod uring;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use gntdev::LocalPages;
@@ -129,7 +129,8 @@ impl Engine {
         match Uring::new(disk, pages, sources, depth) {
             Ok(uring) => Ok(Self::Uring(uring)),
             Err(err) if choice == EngineChoice::Auto && is_unavailable(&err) => {
-                info!(%err, "no io_uring here; serving the disk with threads");
+                // Once: guests connect as often as they like.
+                TOLD.call_once(|| info!(%err, "no io_uring here; serving disks with threads"));
                 Self::threads(disk, pages, sources, depth)
             }
             Err(err) => Err(err),
@@ -144,6 +145,7 @@ impl Engine {
     ) -> io::Result<Self> {
         let mut threads = Threads::new(POOL_THREADS, depth, disk, pages)?;
         threads.watch(sources)?;
+        threads.start()?;
         Ok(Self::Threads(threads))
     }
 
@@ -159,14 +161,15 @@ impl Engine {
         }
     }
 
-    /// Makes sure that the kernel has everything that was submitted, without waiting.
+    /// Makes sure that the kernel has everything that was submitted, and looks what has happened,
+    /// without waiting.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).
     pub fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Uring(uring) => uring.flush(),
-            Self::Threads(_) => Ok(()),
+            Self::Threads(threads) => threads.look(),
         }
     }
 
@@ -189,6 +192,15 @@ impl Engine {
         match self {
             Self::Uring(uring) => uring.wait(deadline),
             Self::Threads(threads) => threads.wait(deadline),
+        }
+    }
+
+    /// Ends a sleep for completions only from now on: the queue takes nothing new.
+    pub const fn mute(&mut self) {
+        match self {
+            // Its polls fire once for each event, and so end no second sleep.
+            Self::Uring(_) => {}
+            Self::Threads(threads) => threads.mute(),
         }
     }
 
@@ -230,6 +242,8 @@ impl<'a> WakeSources<'a> {
         }
     }
 }
+
+static TOLD: Once = Once::new();
 
 /// Threads of a queue without `io_uring`: enough that a slow read does not hold up its neighbours.
 const POOL_THREADS: usize = 4;

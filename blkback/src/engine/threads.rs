@@ -46,10 +46,12 @@ struct Watched {
     events: OwnedFd,
     stop: OwnedFd,
     wake: Wake,
+    /// Neither matters any more: a queue that stops takes nothing new.
+    muted: bool,
 }
 
 impl Threads {
-    /// A pool of `size` threads, started with the first operation, for `depth` operations.
+    /// A pool of `size` threads, which [`start`](Self::start) starts, for `depth` operations.
     pub(super) fn new(
         size: usize,
         depth: u32,
@@ -82,8 +84,29 @@ impl Threads {
             events: sources.events.try_clone_to_owned()?,
             stop: sources.stop.try_clone_to_owned()?,
             wake: Wake::default(),
+            muted: false,
         });
         Ok(())
+    }
+
+    /// Starts the threads that do not run yet: before the first operation, so that a host without
+    /// room for them refuses the disk and not a request.
+    pub(super) fn start(&mut self) -> io::Result<()> {
+        while self.threads.len() < self.size {
+            let crew = self.crew.clone();
+            let thread = thread::Builder::new()
+                .name("disk".into())
+                .spawn(move || crew.serve())?;
+            self.threads.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Wakes for completions only from now on.
+    pub(super) const fn mute(&mut self) {
+        if let Some(watched) = &mut self.watched {
+            watched.muted = true;
+        }
     }
 
     /// Readable while completions wait.
@@ -92,13 +115,7 @@ impl Threads {
     }
 
     pub(super) fn submit(&mut self, io: Io) -> io::Result<()> {
-        while self.threads.len() < self.size {
-            let crew = self.crew.clone();
-            let thread = thread::Builder::new()
-                .name("disk".into())
-                .spawn(move || crew.serve())?;
-            self.threads.push(thread);
-        }
+        self.start()?;
         let Some(work) = &self.work else {
             return Err(Errno::SHUTDOWN.into());
         };
@@ -131,22 +148,37 @@ impl Threads {
     }
 
     pub(super) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.poll(deadline.map(until).as_ref())
+    }
+
+    /// Looks what there is to wake for, so that a queue that never sleeps hears of it too.
+    pub(super) fn look(&mut self) -> io::Result<()> {
+        self.poll(Some(&Timespec::default()))
+    }
+
+    fn poll(&mut self, timeout: Option<&Timespec>) -> io::Result<()> {
         let Some(watched) = &mut self.watched else {
             return Ok(());
         };
         let mut fds = [
+            PollFd::new(&self.crew.bell, PollFlags::IN),
             PollFd::new(&watched.events, PollFlags::IN),
             PollFd::new(&watched.stop, PollFlags::IN),
-            PollFd::new(&self.crew.bell, PollFlags::IN),
         ];
-        match poll(&mut fds, deadline.map(until).as_ref()) {
+        let fds = match watched.muted {
+            true => &mut fds[..1],
+            false => &mut fds[..],
+        };
+        match poll(fds, timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(err) => return Err(err.into()),
         }
-        watched.wake = Wake {
-            event: !fds[0].revents().is_empty(),
-            stop: !fds[1].revents().is_empty(),
-        };
+        if let [_, events, stop] = fds {
+            watched.wake.event |= !events.revents().is_empty();
+            watched.wake.stop |= !stop.revents().is_empty();
+            // It stays readable: watched any longer, it would end every sleep.
+            watched.muted = watched.wake.stop;
+        }
         Ok(())
     }
 
