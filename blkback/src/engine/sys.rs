@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use gntdev::LocalPages;
-use io_uring::types::{Fixed, SubmitArgs, Timespec};
+use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
@@ -26,10 +26,10 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Sets up a ring for `depth` operations on `files` (addressed by index from then on).
-    pub(super) fn new(depth: u32, files: &[RawFd], pages: &Arc<LocalPages>) -> io::Result<Self> {
+    /// Sets up a ring for `depth` operations on `disk`, its registered file 0.
+    pub(super) fn new(depth: u32, disk: RawFd, pages: &Arc<LocalPages>) -> io::Result<Self> {
         let io = build(depth)?;
-        io.submitter().register_files(files)?;
+        io.submitter().register_files(&[disk])?;
         let whole = libc::iovec {
             iov_base: pages
                 .as_ptr(0, pages.len())
@@ -104,8 +104,11 @@ impl Ring {
     }
 
     /// Queues a multishot poll; it is not counted as in flight.
-    pub(super) fn push_poll(&mut self, file: Fixed, user_data: u64) -> io::Result<()> {
-        let entry = opcode::PollAdd::new(file, POLLIN).multi(true).build();
+    ///
+    /// The file is not a registered one: Linux 6.1 lets none of those go while some poll
+    /// holds one of them (`io_rsrc_ref_quiesce`), and this poll never ends by itself.
+    pub(super) fn push_poll(&mut self, file: RawFd, user_data: u64) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(Fd(file), POLLIN).multi(true).build();
         self.push(&entry.user_data(user_data))
     }
 
@@ -174,10 +177,18 @@ impl Drop for Ring {
         if self.in_flight > 0 {
             // Only a dying queue gets here. The kernel may still write into the pages.
             std::mem::forget(Arc::clone(&self.pages));
-        } else if let Err(error) = self.io.submitter().unregister_files() {
-            // The kernel takes a ring apart at its leisure, and until then the image would seem to
-            // be in use by its lock. Whoever opens it next has to wait then.
-            tracing::debug!(%error, "the ring keeps its files for a moment");
+            return;
+        }
+        // The kernel takes a ring apart at its leisure, and until then the image would seem to be
+        // in use by its lock, and the pages would count against RLIMIT_MEMLOCK. Whoever opens it
+        // next has to wait then.
+        let files = self.io.submitter().unregister_files();
+        let buffers = match self.fixed_buffers {
+            true => self.io.submitter().unregister_buffers(),
+            false => Ok(()),
+        };
+        if let Err(error) = files.and(buffers) {
+            tracing::debug!(%error, "the ring keeps its disk for a moment");
         }
     }
 }

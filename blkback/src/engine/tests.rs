@@ -17,6 +17,7 @@ struct Rig {
     engine: Engine,
     pages: Arc<LocalPages>,
     file: File,
+    spec: DiskSpec,
     events: OwnedFd,
     stop: OwnedFd,
 }
@@ -43,7 +44,7 @@ fn rig(choice: EngineChoice, read_only: bool) -> Rig {
     } else {
         file.as_fd().try_clone_to_owned().unwrap()
     };
-    let disk = Arc::new(Disk::new(disk, spec));
+    let disk = Arc::new(Disk::new(disk, spec.clone()));
     let pages = Arc::new(LocalPages::new(64).unwrap());
     let (events, stop) = (bell(), bell());
     let sources = WakeSources::new(&events, &stop);
@@ -52,6 +53,7 @@ fn rig(choice: EngineChoice, read_only: bool) -> Rig {
         engine,
         pages,
         file,
+        spec,
         events,
         stop,
     }
@@ -205,4 +207,73 @@ fn a_deadline_ends_the_sleep() {
         }
         assert_eq!(rig.engine.reap(&mut Vec::new()).unwrap(), Wake::default());
     });
+}
+
+#[test]
+fn a_stop_is_seen_by_an_engine_that_never_sleeps() {
+    both(|mut rig| {
+        rustix::io::write(&rig.stop, &1_u64.to_ne_bytes()).unwrap();
+        let deadline = Instant::now() + LONG;
+        let mut none = Vec::new();
+        loop {
+            rig.engine.flush().unwrap();
+            if rig.engine.reap(&mut none).unwrap().stop {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the stop is not seen");
+        }
+    });
+}
+
+#[test]
+fn a_stop_that_was_seen_wakes_no_more() {
+    both(|mut rig| {
+        rustix::io::write(&rig.stop, &1_u64.to_ne_bytes()).unwrap();
+        assert!(rig.wake().stop);
+        let deadline = Instant::now() + Duration::from_millis(100);
+        let mut wakes = 0;
+        while Instant::now() < deadline {
+            rig.engine.wait(Some(deadline)).unwrap();
+            rig.engine.reap(&mut Vec::new()).unwrap();
+            wakes += 1;
+        }
+        assert!(wakes < 10, "it spins while the disk finishes: {wakes}");
+    });
+}
+
+#[test]
+fn an_engine_that_is_gone_has_let_go_of_the_disk() {
+    use rustix::fs::{FlockOperation, flock};
+
+    for choice in [EngineChoice::IoUring, EngineChoice::Threads] {
+        let mut rig = rig(choice, true);
+        let path = format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&rig.file)
+        );
+        let lock = OwnedFd::from(File::open(path).unwrap());
+        let spec = rig.spec.clone();
+        for _ in 0..10 {
+            flock(&lock, FlockOperation::Unlock).unwrap();
+            let path = format!(
+                "/proc/self/fd/{}",
+                std::os::fd::AsRawFd::as_raw_fd(&rig.file)
+            );
+            let disk = OwnedFd::from(File::open(path).unwrap());
+            flock(&disk, FlockOperation::NonBlockingLockExclusive).unwrap();
+            let disk = Arc::new(Disk::new(disk, spec.clone()));
+            let sources = WakeSources::new(&rig.events, &rig.stop);
+            rig.engine = Engine::new(choice, &disk, &rig.pages, sources, 32).unwrap();
+            drop(disk);
+            assert_eq!(rig.one(io(0, IoKind::Read, 0, 4096, 0)), Ok(4096));
+            let (events, stop) = (bell(), bell());
+            let other = Arc::new(Disk::new(bell(), spec.clone()));
+            let sources = WakeSources::new(&events, &stop);
+            // Whoever is told that the device is disconnected may lock the image at once.
+            rig.engine =
+                Engine::new(EngineChoice::Threads, &other, &rig.pages, sources, 32).unwrap();
+            let locked = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+            assert_eq!(locked, Ok(()), "{choice:?} keeps the disk open");
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! The fast engine: one `io_uring` per queue, which is also the queue's event loop.
 //!
 //! `SINGLE_ISSUER | DEFER_TASKRUN`: completions are delivered when the queue asks for them and by
-//! no other thread. Files and the buffer are registered, so the kernel takes no reference and pins
-//! no page per operation. The event channel and the stop signal are polled inside the ring: a queue
+//! no other thread. Disk and buffer are registered, so the kernel takes no reference and pins no
+//! page per operation. The event channel and the stop signal are polled inside the ring: a queue
 //! sleeps in exactly one place.
 
 use std::io;
-use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use gntdev::LocalPages;
@@ -29,6 +29,8 @@ pub struct Uring {
     disk: Arc<Disk>,
     /// Carries what `io_uring` cannot: `BLKDISCARD` is an ioctl.
     helper: Threads,
+    events: OwnedFd,
+    stop: OwnedFd,
     unsent: u32,
 }
 
@@ -39,27 +41,30 @@ impl Uring {
         sources: WakeSources<'_>,
         depth: u32,
     ) -> io::Result<Self> {
-        let helper = Threads::new(1, depth, disk, pages)?;
-        let files = [
-            disk.as_raw_fd(),
-            sources.events.as_raw_fd(),
-            sources.stop.as_raw_fd(),
-            helper.done_fd().as_raw_fd(),
-        ];
-        let mut ring = Ring::new(depth, &files, pages)?;
-        for source in [EVENTS, STOP, HELPER] {
-            ring.push_poll(source_file(source), source)?;
+        let mut helper = Threads::new(1, depth, disk, pages)?;
+        if disk.is_block_device() && disk.spec().discard.is_some() {
+            helper.start()?;
         }
-        ring.enter(0, None)?;
+        let ring = Ring::new(depth, disk.as_raw_fd(), pages)?;
         if !ring.fixed_buffers() {
-            warn!("the I/O buffer cannot be registered; raise RLIMIT_MEMLOCK to save CPU");
+            // Once: guests connect as often as they like.
+            TOLD.call_once(|| {
+                warn!("I/O buffers cannot be registered; raise RLIMIT_MEMLOCK to save CPU");
+            });
         }
-        Ok(Self {
+        let mut uring = Self {
             ring,
             disk: Arc::clone(disk),
             helper,
+            events: sources.events.try_clone_to_owned()?,
+            stop: sources.stop.try_clone_to_owned()?,
             unsent: 0,
-        })
+        };
+        for source in [EVENTS, STOP, HELPER] {
+            uring.poll(source)?;
+        }
+        uring.ring.enter(0, None)?;
+        Ok(uring)
     }
 
     pub(super) fn submit(&mut self, io: Io) -> io::Result<()> {
@@ -109,10 +114,20 @@ impl Uring {
             if !cqueue::more(flags) {
                 // The kernel ended this multishot poll. Armed anew, it completes at once if the
                 // file is readable by then, so nothing is missed in between.
-                self.ring.push_poll(source_file(user_data), user_data)?;
+                self.poll(user_data)?;
             }
         }
         Ok(wake)
+    }
+
+    /// Polls what `source` names, until the kernel says otherwise.
+    fn poll(&mut self, source: u64) -> io::Result<()> {
+        let fd: RawFd = match source {
+            EVENTS => self.events.as_raw_fd(),
+            STOP => self.stop.as_raw_fd(),
+            _helper => self.helper.done_fd().as_raw_fd(),
+        };
+        self.ring.push_poll(fd, source)
     }
 
     pub(super) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
@@ -149,15 +164,9 @@ fn until(deadline: Instant) -> Timespec {
         .nsec(left.subsec_nanos())
 }
 
-fn source_file(user_data: u64) -> Fixed {
-    match user_data {
-        EVENTS => Fixed(1),
-        STOP => Fixed(2),
-        _helper => Fixed(3),
-    }
-}
+static TOLD: Once = Once::new();
 
-// Registered files, in the order of `Uring::new`.
+/// The only registered file.
 const DISK: Fixed = Fixed(0);
 
 // User data above every token.
