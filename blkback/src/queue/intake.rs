@@ -76,8 +76,18 @@ impl Queue {
             return Ok(());
         }
         match &task.job {
-            Job::Discard { left } if left.bytes == 0 => self.work.done.push(token),
-            Job::Discard { .. } | Job::Flush => self.submit(token)?,
+            Job::Discard { left } => {
+                self.counters.discards += 1;
+                if left.bytes == 0 {
+                    self.work.done.push(token);
+                } else {
+                    self.submit(token)?;
+                }
+            }
+            Job::Flush => {
+                self.counters.flushes += 1;
+                self.submit(token)?;
+            }
             Job::Fetch { .. } | Job::Move(_) => {
                 // Those that wait already come first.
                 if !self.work.starved.is_empty() || !self.give_pages(token)? {

@@ -120,12 +120,25 @@ impl Queue {
     /// [`QueueFault`]: the queue cannot go on. What was taken and could be finished is answered.
     pub fn run(&mut self) -> Result<(), QueueFault> {
         let ended = self.serve();
-        if ended.is_err() && !self.stopping {
+        if ended.is_err() {
             // A broken ring can still be answered, and the disk must be left in peace.
             self.stopping = true;
-            self.serve()?;
+            self.engine.mute();
+            if self.serve().is_err() {
+                self.quiesce()?;
+            }
         }
         ended
+    }
+
+    /// Nothing can be answered any more, but what the disk was given is still on its way.
+    fn quiesce(&mut self) -> io::Result<()> {
+        while self.engine.in_flight() > 0 {
+            self.engine.wait(None)?;
+            self.engine.reap(&mut self.work.completions)?;
+            self.work.completions.clear();
+        }
+        Ok(())
     }
 
     /// What this queue has done so far.
@@ -175,7 +188,8 @@ impl Queue {
     fn left_to_finish(&self) -> Pass {
         if self.engine.in_flight() > 0 {
             Pass::Idle
-        } else if self.slots.is_empty() || self.slots.only_withheld() {
+        } else if self.work.starved.is_empty() {
+            // Whatever is left is withheld, or was lost to a fault.
             Pass::Finished
         } else {
             Pass::Busy
@@ -208,5 +222,14 @@ impl Queue {
             self.events.unmask(&[self.port])?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Now, and not when the kernel lets go of the engine's poll of the device.
+        if let Err(err) = self.events.unbind(self.port) {
+            tracing::debug!(%err, "the port closes with its device");
+        }
     }
 }

@@ -5,7 +5,7 @@ use ring_proto::blkif::Response;
 use rustix::io::Errno;
 use tracing::{error, warn};
 
-use super::slot::{Job, Move, Task};
+use super::slot::{Job, Move, Next, Task};
 use super::{Queue, QueueFault};
 use crate::data::Run;
 use crate::engine::{Completion, Io, IoKind};
@@ -14,43 +14,55 @@ impl Queue {
     /// Looks at what has completed and what else has woken the queue.
     pub(super) fn reap(&mut self) -> Result<(), QueueFault> {
         let mut completions = std::mem::take(&mut self.work.completions);
-        let wake = self.engine.reap(&mut completions)?;
-        if wake.stop {
-            self.stopping = true;
+        let woken = self.engine.reap(&mut completions);
+        // All of them, whatever goes wrong: a completion comes once.
+        let mut outcome = Ok(());
+        for completion in completions.drain(..) {
+            outcome = outcome.and(self.advance(completion));
+        }
+        self.work.completions = completions;
+        outcome?;
+        let wake = woken?;
+        self.stopping |= wake.stop;
+        if self.stopping {
+            self.unmask_at = None;
+            return Ok(());
         }
         if wake.event {
             self.on_event()?;
         }
-        self.unmask_when_due()?;
-        for completion in completions.drain(..) {
-            self.advance(completion)?;
-        }
-        self.work.completions = completions;
-        Ok(())
+        self.unmask_when_due()
     }
 
     /// Gives the disk everything whose data has arrived.
     pub(super) fn start_ready(&mut self) -> Result<(), QueueFault> {
         let mut ready = std::mem::take(&mut self.work.ready);
+        let mut outcome = Ok(());
         for token in ready.drain(..) {
             // A write of which one page is missing must not be written in part (BLK-14).
             if self.slots.task(token).is_some_and(|task| task.copy_failed) {
                 self.fail(token);
             } else {
-                self.submit(token)?;
+                outcome = outcome.and(self.submit(token));
             }
         }
         self.work.ready = ready;
-        Ok(())
+        outcome
     }
 
     /// Answers everything whose data has been delivered.
     pub(super) fn answer_done(&mut self) {
         let mut done = std::mem::take(&mut self.work.done);
         for token in done.drain(..) {
-            if self.slots.task(token).is_some_and(|task| task.copy_failed) {
+            let Some(task) = self.slots.task(token) else {
+                continue;
+            };
+            // The kernel tells one of several flushes of a lost write, and the others that all is
+            // well.
+            let lost = matches!(task.job, Job::Flush) && self.disk.has_failed_flush();
+            if task.copy_failed || lost {
                 self.fail(token);
-            } else if let Some(task) = self.slots.task(token) {
+            } else {
                 let response = task.echo.okay();
                 self.answer(token, response);
             }
@@ -86,8 +98,11 @@ impl Queue {
             Job::Flush => Io::flush(token),
             Job::Fetch { .. } | Job::Withheld => return Ok(()),
         };
-        self.engine.submit(io)?;
-        Ok(())
+        let submitted = self.engine.submit(io);
+        if submitted.is_err() {
+            self.fail(token);
+        }
+        Ok(submitted?)
     }
 
     /// Answers a request with an error, or withholds the answer of a flush, for which no error is
@@ -134,34 +149,21 @@ impl Queue {
                 return Ok(());
             }
         };
-        match &mut task.job {
-            Job::Move(job) if job.flush_first => job.flush_first = false,
-            Job::Move(job) => {
-                job.done = job
-                    .done
-                    .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-                if bytes == 0 {
-                    // The end of the image, where there was a disk when the guest was connected.
-                    self.fail_by(token, Errno::IO);
-                    return Ok(());
-                }
-                if job.done >= job.bytes {
-                    return self.deliver(token);
-                }
-            }
-            Job::Discard { left } => {
-                *left = left.advance();
-                if left.bytes == 0 {
-                    self.work.done.push(token);
-                    return Ok(());
-                }
-            }
-            Job::Flush | Job::Fetch { .. } | Job::Withheld => {
-                self.work.done.push(token);
-                return Ok(());
-            }
+        let next = task.job.completed(bytes);
+        let given_up = match &task.job {
+            // A hint may be dropped half-way; a guest that is going must not take hours.
+            Job::Discard { .. } if self.stopping => true,
+            job => job.changes_disk() && self.disk.has_failed_flush(),
+        };
+        match next {
+            Next::Operation if given_up => self.fail(token),
+            Next::Operation => return self.submit(token),
+            Next::Delivery => return self.deliver(token),
+            Next::Answer => self.work.done.push(token),
+            // The end of the image, where there was a disk when the guest was connected.
+            Next::Nothing => self.fail_by(token, Errno::IO),
         }
-        self.submit(token)
+        Ok(())
     }
 
     /// The disk has done all of a transfer: what was read goes to the guest.

@@ -161,7 +161,49 @@ impl From<Body<'_>> for Job {
     }
 }
 
+/// What a request needs after an operation of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another operation.
+    Operation,
+    /// What was read goes to the guest.
+    Delivery,
+    /// The answer.
+    Answer,
+    /// Nothing helps: the disk has no more bytes.
+    Nothing,
+}
+
 impl Job {
+    /// An operation has completed, of `bytes` bytes if it was a transfer.
+    pub(super) fn completed(&mut self, bytes: u64) -> Next {
+        match self {
+            Self::Move(job) if job.flush_first => {
+                job.flush_first = false;
+                Next::Operation
+            }
+            Self::Move(_) if bytes == 0 => Next::Nothing,
+            Self::Move(job) => {
+                let more = u32::try_from(bytes).unwrap_or(u32::MAX);
+                job.done = job.done.saturating_add(more);
+                if job.done < job.bytes {
+                    Next::Operation
+                } else {
+                    Next::Delivery
+                }
+            }
+            Self::Discard { left } => {
+                *left = left.advance();
+                if left.bytes > 0 {
+                    Next::Operation
+                } else {
+                    Next::Answer
+                }
+            }
+            Self::Flush | Self::Fetch { .. } | Self::Withheld => Next::Answer,
+        }
+    }
+
     /// Anything that must not touch a disk that has lost a write, and promises about it.
     pub(super) const fn changes_disk(&self) -> bool {
         match self {
@@ -247,11 +289,6 @@ impl Slots {
         }
     }
 
-    /// No request is on its way.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.free.len() == self.slots.len()
-    }
-
     /// The free slot that is to be used next, and its number; none while as many requests are on
     /// their way as the ring has slots. It stays free until [`occupy`](Self::occupy).
     pub(super) fn vacant(&mut self) -> Option<(u32, &mut Slot)> {
@@ -283,14 +320,6 @@ impl Slots {
         let task = self.slots.get_mut(token as usize)?.task.take()?;
         self.free.push(token);
         Some(task)
-    }
-
-    /// Are all requests that are on their way withheld for good?
-    pub(super) fn only_withheld(&self) -> bool {
-        self.slots
-            .iter()
-            .filter_map(|slot| slot.task.as_ref())
-            .all(|task| matches!(task.job, Job::Withheld))
     }
 }
 
