@@ -118,12 +118,11 @@ impl DataPath {
         self.grants
             .copy(self.dom, &self.pages, &mut self.batch)
             .map_err(io::Error::other)?;
+        let mut patience = EAGAIN_RETRIES;
         for (segment, slot) in self.batch.iter_mut().zip(&self.owners) {
             // The guest's page is being paged in by its toolstack; that ends soon or not at all.
-            for _ in 0..EAGAIN_RETRIES {
-                if segment.status != GrantStatus::Again {
-                    break;
-                }
+            while segment.status == GrantStatus::Again && patience > 0 {
+                patience -= 1;
                 std::thread::sleep(EAGAIN_PAUSE);
                 self.grants
                     .copy(self.dom, &self.pages, std::slice::from_mut(segment))
@@ -145,5 +144,6 @@ impl DataPath {
     }
 }
 
+/// Of a whole batch: what a guest has paged out may hold up its queue so long, not each page.
 const EAGAIN_RETRIES: u32 = 8;
 const EAGAIN_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);

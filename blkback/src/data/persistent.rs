@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gntdev::{Access, Gntdev, Mapping};
 use ring_proto::{DomId, GrantRef};
@@ -74,7 +75,7 @@ impl PersistentGrants {
 
     #[cold]
     fn admit(&mut self, grants: &Gntdev, dom: DomId, gref: GrantRef) -> Option<usize> {
-        let room = self.pages.len() < self.cap;
+        let room = self.pages.len() < self.cap && MAPPED.load(Ordering::Relaxed) < MOST_MAPPED;
         if !room && !self.may_exchange {
             return None;
         }
@@ -92,7 +93,10 @@ impl PersistentGrants {
             used: true,
         };
         match self.pages.get_mut(at) {
-            None => self.pages.push(page),
+            None => {
+                MAPPED.fetch_add(1, Ordering::Relaxed);
+                self.pages.push(page);
+            }
             Some(cold) => {
                 self.may_exchange = false;
                 self.index.remove(&cold.gref);
@@ -116,6 +120,19 @@ impl PersistentGrants {
         None
     }
 }
+
+impl Drop for PersistentGrants {
+    fn drop(&mut self) {
+        MAPPED.fetch_sub(self.pages.len(), Ordering::Relaxed);
+    }
+}
+
+/// Pages that all queues of this process keep mapped, which are one guest's.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Half of the mappings that Linux lets a process have (`vm.max_map_count`): each page is one, and
+/// without one there is no memory to be had either (GNT-04). Queues may overshoot by one page each.
+const MOST_MAPPED: usize = 32_768;
 
 /// Spreads grant references over the table with one multiplication.
 ///
