@@ -20,6 +20,12 @@ impl Reporter {
         Self { link, device }
     }
 
+    /// Whose reports these are.
+    #[must_use]
+    pub const fn device(&self) -> u32 {
+        self.device
+    }
+
     /// The queues run.
     pub fn connected(&self) {
         self.send(&FromWorker::Connected {

@@ -20,8 +20,8 @@ use crate::spec::VbdSpec;
 /// A connected device.
 ///
 /// Having one tells you that all its queues run, or have ended with a report. Dropping it does not
-/// stop them: [`stop`](Self::stop) does, and the device's `Disconnected` report follows when the
-/// last of them has given everything back.
+/// stop them: [`stop`](Self::stop) does, and [`News::Closed`] follows when the last of them has
+/// given everything back.
 #[derive(Debug)]
 pub struct Vbd {
     stop: Arc<OwnedFd>,
@@ -46,20 +46,38 @@ pub struct VbdError {
     pub message: String,
 }
 
+/// What becomes of a device that was connected. It goes to the thread that connected it, which
+/// reports it: so nothing is told before the connection is.
+#[derive(Debug)]
+pub enum News {
+    /// A queue has ended by itself.
+    Fault {
+        /// Which device.
+        device: u32,
+        /// Who caused it.
+        blame: Blame,
+        /// What has happened.
+        message: String,
+    },
+    /// The last queue has ended, and nothing is held any more.
+    Closed {
+        /// Which device.
+        device: u32,
+    },
+}
+
 /// What the queues of a device share.
 #[derive(Debug)]
 struct Crew {
-    reporter: Reporter,
-    running: AtomicUsize,
-    /// Told the device number when the last queue has ended.
-    closed: Sender<u32>,
     device: u32,
+    running: AtomicUsize,
+    news: Sender<News>,
 }
 
 type Started = Result<(), VbdError>;
 
 impl Vbd {
-    /// Starts every queue of a device; `closed` is told when the last of them has ended.
+    /// Starts every queue of a device; `news` is told what becomes of them.
     ///
     /// # Errors
     /// [`VbdError`] of the first queue that could not be connected. All others have been stopped
@@ -67,8 +85,8 @@ impl Vbd {
     pub fn connect(
         spec: VbdSpec,
         handles: VbdHandles,
-        reporter: Reporter,
-        closed: Sender<u32>,
+        reporter: &Reporter,
+        news: Sender<News>,
     ) -> Result<Self, VbdError> {
         let stop = Arc::new(
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -78,10 +96,9 @@ impl Vbd {
         let disk = Arc::new(Disk::new(handles.disk, spec.disk.clone()));
         let spec = Arc::new(spec);
         let crew = Arc::new(Crew {
-            reporter,
+            device: reporter.device(),
             running: AtomicUsize::new(spec.rings.len()),
-            closed,
-            device: spec.vdev,
+            news,
         });
         let mut queues = Vec::new();
         for (index, (events, grants)) in handles.rings.into_iter().enumerate() {
@@ -94,7 +111,7 @@ impl Vbd {
                 ring,
                 disk: Arc::clone(&disk),
                 stop: Arc::clone(&vbd.stop),
-                reporter: crew.reporter.clone(),
+                reporter: reporter.clone(),
             };
             queues.push(spawn(index, setup, &spec, &crew));
         }
@@ -181,7 +198,11 @@ fn serve(setup: QueueSetup, spec: &VbdSpec, crew: &Crew, tell: &Sender<Started>)
         } else {
             Blame::Host
         };
-        crew.reporter.fault(blame, fault.to_string());
+        crew.tell(News::Fault {
+            device: crew.device,
+            blame,
+            message: fault.to_string(),
+        });
     }
     debug!(counters = ?queue.counters(), "the queue has ended");
     drop(queue);
@@ -194,10 +215,15 @@ impl Crew {
         // Release what this queue gave back, acquire what the others did: the last one speaks for
         // all of them.
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.reporter.disconnected();
-            if self.closed.send(self.device).is_err() {
-                debug!("the worker is gone already");
-            }
+            self.tell(News::Closed {
+                device: self.device,
+            });
+        }
+    }
+
+    fn tell(&self, news: News) {
+        if let Err(unheard) = self.news.send(news) {
+            debug!(news = ?unheard.0, "the worker is gone already");
         }
     }
 }

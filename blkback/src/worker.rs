@@ -8,16 +8,17 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::Context;
+use broker::channel::ChannelError;
 use broker::message::{Blame, ToWorker};
 use broker::worker::Link;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use evtchn::Evtchn;
 use gntdev::Gntdev;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::reporter::Reporter;
 use crate::spec::VbdSpec;
-use crate::vbd::{Vbd, VbdError, VbdHandles};
+use crate::vbd::{News, Vbd, VbdError, VbdHandles};
 
 /// Serves until told to end, or until the broker is gone, and then until the last device is closed.
 ///
@@ -27,16 +28,17 @@ use crate::vbd::{Vbd, VbdError, VbdHandles};
 pub fn run(link: Link, kind: evtchn::Kind) -> anyhow::Result<()> {
     let link = Arc::new(link);
     let orders = listen(&link)?;
-    // Bounded by the number of devices that this thread has connected.
-    let (closed, closings) = unbounded();
+    // Bounded by the number of queues that this thread has started.
+    let (tell, news) = unbounded();
     let mut worker = Worker {
         link,
         kind,
-        closed,
+        tell,
         devices: HashMap::new(),
+        alone: false,
         ending: false,
     };
-    worker.serve(&orders, &closings);
+    worker.serve(&orders, &news);
     Ok(())
 }
 
@@ -44,76 +46,136 @@ pub fn run(link: Link, kind: evtchn::Kind) -> anyhow::Result<()> {
 struct Worker {
     link: Arc<Link>,
     kind: evtchn::Kind,
-    closed: Sender<u32>,
-    devices: HashMap<u32, Vbd>,
+    tell: Sender<News>,
+    devices: HashMap<u32, Device>,
+    /// There is no broker: what has closed is forgotten unasked.
+    alone: bool,
     ending: bool,
+}
+
+/// A device that was connected, until its `Disconnect` is answered.
+#[derive(Debug)]
+struct Device {
+    vbd: Vbd,
+    /// All its queues have ended.
+    closed: bool,
+    /// Orders to disconnect that were not answered yet: each is answered once.
+    owed: u32,
 }
 
 type Order = (ToWorker, Vec<OwnedFd>);
 
 impl Worker {
-    fn serve(&mut self, orders: &Receiver<Order>, closings: &Receiver<u32>) {
+    fn serve(&mut self, orders: &Receiver<Order>, news: &Receiver<News>) {
         while !(self.ending && self.devices.is_empty()) {
             crossbeam_channel::select! {
-                recv(closings) -> device => {
-                    if let Ok(device) = device {
-                        self.devices.remove(&device);
+                recv(news) -> heard => {
+                    if let Ok(heard) = heard {
+                        self.heed(heard);
                     }
                 }
                 recv(orders) -> order => match order {
-                    Ok((order, fds)) => self.obey(order, fds),
-                    Err(_gone) => {
-                        if !self.ending {
-                            info!(devices = self.devices.len(), "the broker is gone; serving on");
-                        }
-                        self.ending = true;
-                        self.await_closings(closings);
+                    Ok((order, fds)) => {
+                        // News of devices that were, before the order makes new ones of them.
+                        news.try_iter().for_each(|heard| self.heed(heard));
+                        self.obey(order, fds);
                     }
+                    Err(_gone) => self.serve_alone(news),
                 },
             }
         }
     }
 
     /// There are no orders any more: only devices that end.
-    fn await_closings(&mut self, closings: &Receiver<u32>) {
+    fn serve_alone(&mut self, news: &Receiver<News>) {
+        if !self.ending {
+            info!(
+                devices = self.devices.len(),
+                "the broker is gone; serving on"
+            );
+        }
+        (self.alone, self.ending) = (true, true);
+        self.devices.retain(|_, device| !device.closed);
         while !self.devices.is_empty() {
-            if let Ok(device) = closings.recv() {
-                self.devices.remove(&device);
+            if let Ok(heard) = news.recv() {
+                self.heed(heard);
             }
+        }
+    }
+
+    /// Reports what has become of a device, unless it is none of ours any more.
+    fn heed(&mut self, news: News) {
+        match news {
+            News::Fault {
+                device,
+                blame,
+                message,
+            } => {
+                if self.devices.contains_key(&device) {
+                    self.reporter(device).fault(blame, message);
+                }
+            }
+            News::Closed { device } => {
+                if let Some(closed) = self.devices.get_mut(&device) {
+                    closed.closed = true;
+                    self.settle(device);
+                }
+            }
+        }
+    }
+
+    /// Forgets a device that has closed, if that was ordered, and says so.
+    fn settle(&mut self, device: u32) {
+        let due = |state: &Device| state.closed && (state.owed > 0 || self.alone);
+        if !self.devices.get(&device).is_some_and(due) {
+            return;
+        }
+        let owed = self.devices.remove(&device).map_or(0, |state| state.owed);
+        for _ in 0..owed {
+            self.reporter(device).disconnected();
         }
     }
 
     fn obey(&mut self, order: ToWorker, fds: Vec<OwnedFd>) {
         match order {
             ToWorker::Connect { device, spec } => {
-                let reporter = Reporter::new(Arc::clone(&self.link), device);
-                match self.connect(device, spec, fds, reporter.clone()) {
+                let reporter = self.reporter(device);
+                match self.connect(spec, fds, &reporter) {
                     Ok(vbd) => {
-                        self.devices.insert(device, vbd);
+                        let (closed, owed) = (false, 0);
+                        self.devices.insert(device, Device { vbd, closed, owed });
                         reporter.connected();
                     }
                     Err(err) => reporter.failed(err.blame, err.message),
                 }
             }
-            ToWorker::Disconnect { device } => match self.devices.get(&device) {
-                Some(vbd) => vbd.stop(),
-                None => Reporter::new(Arc::clone(&self.link), device).disconnected(),
+            ToWorker::Disconnect { device } => match self.devices.get_mut(&device) {
+                Some(state) => {
+                    state.owed += 1;
+                    state.vbd.stop();
+                    self.settle(device);
+                }
+                None => self.reporter(device).disconnected(),
             },
             ToWorker::Shutdown => self.ending = true,
         }
     }
 
+    fn reporter(&self, device: u32) -> Reporter {
+        Reporter::new(Arc::clone(&self.link), device)
+    }
+
     fn connect(
         &self,
-        device: u32,
         spec: serde_json::Value,
         fds: Vec<OwnedFd>,
-        reporter: Reporter,
+        reporter: &Reporter,
     ) -> Result<Vbd, VbdError> {
         let ours = |message: String| VbdError {
             blame: Blame::Host,
             message,
         };
+        let device = reporter.device();
         if self.devices.contains_key(&device) {
             return Err(ours(format!("device {device} is connected already")));
         }
@@ -122,7 +184,7 @@ impl Worker {
         let handles = self
             .adopt(fds, spec.rings.len())
             .map_err(|err| ours(format!("{err:#}")))?;
-        Vbd::connect(spec, handles, reporter, self.closed.clone())
+        Vbd::connect(spec, handles, reporter, self.tell.clone())
     }
 
     /// Makes handles of the descriptors: the disk, then for each ring event channels and grants.
@@ -164,6 +226,10 @@ fn listen(link: &Arc<Link>) -> anyhow::Result<Receiver<Order>> {
                         }
                     }
                     Ok(None) => return,
+                    Err(err @ ChannelError::Socket(_)) => {
+                        error!(%err, "the broker cannot be heard any more");
+                        return;
+                    }
                     Err(err) => warn!(%err, "an order from the broker is unreadable"),
                 }
             }
