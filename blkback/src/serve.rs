@@ -46,11 +46,25 @@ pub fn serve(options: Serve) -> anyhow::Result<()> {
 /// It was not started by a broker, or this host has no memory or threads left.
 pub fn work(options: &Worker) -> anyhow::Result<()> {
     start_log(options.log);
+    abort_on_panic();
     let span = tracing::info_span!("guest", domid = options.domid);
     let _entered = span.enter();
+    // In lists of threads: without it the kernel calls the process "exe".
+    let name = std::ffi::CString::new(format!("blkback/{}", options.domid))?;
+    rustix::thread::set_name(&name).context("naming the process")?;
     let kind = broker::hypervisor::parse_kind(&options.hypervisor)?;
     let link = Link::from_stdin()?;
     crate::worker::run(link, kind)
+}
+
+/// A queue that panics must not leave its guest waiting for ever while the others go on: the broker
+/// sees the whole worker end, and closes what it had.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// Says whether a configuration is one, and what it means.

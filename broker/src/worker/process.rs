@@ -21,6 +21,8 @@ const PASSED_ON: [&str; 2] = ["RUST_BACKTRACE", "JOURNAL_STREAM"];
 pub struct Command {
     /// The program; `/proc/self/exe` is this very binary, even when the file was replaced.
     pub program: PathBuf,
+    /// What it is called in lists of processes.
+    pub name: OsString,
     /// Its arguments; `--domid N` is added.
     pub arguments: Vec<OsString>,
 }
@@ -45,6 +47,7 @@ impl Command {
     pub fn own_binary(arguments: Vec<OsString>) -> Self {
         Self {
             program: PathBuf::from("/proc/self/exe"),
+            name: std::env::args_os().next().unwrap_or_default(),
             arguments,
         }
     }
@@ -63,6 +66,7 @@ impl Worker {
     pub fn spawn(command: &Command, domid: DomId) -> std::io::Result<Self> {
         let (channel, theirs) = Channel::pair().map_err(std::io::Error::other)?;
         let mut child = std::process::Command::new(&command.program)
+            .arg0(&command.name)
             .args(&command.arguments)
             .arg("--domid")
             .arg(domid.raw().to_string())
@@ -220,6 +224,12 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_is_listed_by_the_name_it_was_given() {
+        let script = r#"grep -q ^xen-worker /proc/$$/cmdline"#;
+        assert!(exit_of(&mut shell(script)).is_orderly());
+    }
+
+    #[test]
     fn a_worker_gets_no_descriptor_and_no_environment_of_ours() {
         // The shell itself opens the directory that it lists: 0, 1, 2 and that one.
         let script = r#"
@@ -234,6 +244,7 @@ mod tests {
     fn shell(script: &str) -> Worker {
         let command = Command {
             program: "/bin/sh".into(),
+            name: "xen-worker".into(),
             arguments: vec!["-c".into(), script.into(), "sh".into()],
         };
         Worker::spawn(&command, DomId::new(7)).unwrap()
