@@ -18,6 +18,9 @@ struct Options {
     /// xen-gntalloc.
     #[arg(long)]
     xen: bool,
+    /// As --xen, but with xenstore through the kernel's /dev/xen/xenbus.
+    #[arg(long)]
+    kernel_store: bool,
     /// On the simulated machine that xen-sim serves in DIR.
     #[arg(long, value_name = "DIR")]
     sim: Option<PathBuf>,
@@ -44,14 +47,12 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Every way to xenstore. In dom0 there are two: the daemon's socket, and the kernel's device, which
+/// The ways to xenstore. In dom0 there are two: the daemon's socket, and the kernel's device, which
 /// is the only one in a driver domain.
 fn stores(options: &Options) -> Vec<Endpoint> {
     match &options.sim {
         Some(dir) => vec![Endpoint::Socket(xenstored::socket(dir))],
-        None => vec![
-            Endpoint::Socket("/run/xenstored/socket".into()),
-            Endpoint::Kernel("/dev/xen/xenbus".into()),
-        ],
+        None if options.kernel_store => vec![Endpoint::Kernel("/dev/xen/xenbus".into())],
+        None => vec![Endpoint::Socket("/run/xenstored/socket".into())],
     }
 }
