@@ -23,12 +23,12 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Where the cases may play.
 const ROOT: &str = "/tool/pv-contracts";
 
-/// A device of a guest that does not exist.
+/// A device of a guest that does not exist, of a class that no daemon serves meanwhile.
 const DEVICE: BackendPath = BackendPath {
     backend: DomId::new(0),
-    class: Class::Vbd,
+    class: Class::Vif,
     frontend: DomId::new(32_000),
-    devid: 51_712,
+    devid: 0,
 };
 
 /// One promise.
@@ -130,7 +130,7 @@ fn sweep(endpoint: &Endpoint) -> anyhow::Result<()> {
         DEVICE.frontend
     ))?;
     store.remove(&format!(
-        "/local/domain/0/error/backend/vbd/{}",
+        "/local/domain/0/error/backend/vif/{}",
         DEVICE.frontend
     ))?;
     Ok(())

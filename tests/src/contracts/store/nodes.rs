@@ -205,7 +205,7 @@ pub(super) fn an_error_is_left_where_the_kernel_leaves_it(
     let mut node = ErrorNode::new(&DEVICE);
     ensure!(node.write(&mut store, 22, "first")?, "not written");
     ensure!(!node.write(&mut store, 5, "second")?, "written twice");
-    let path = "/local/domain/0/error/backend/vbd/32000/51712/error";
+    let path = "/local/domain/0/error/backend/vif/32000/0/error";
     same!(store.read(path)?.as_deref(), Some(&b"22 first"[..]));
     node.clear(&mut store)?;
     same!(store.read(path)?, None);
