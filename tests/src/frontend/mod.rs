@@ -16,6 +16,7 @@
 
 pub mod blkfront;
 pub mod buffers;
+pub mod hostile;
 pub mod keys;
 pub mod load;
 pub mod misbehaviour;
