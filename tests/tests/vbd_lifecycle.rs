@@ -277,7 +277,7 @@ fn a_second_daemon_is_refused_and_told_of_the_first() -> anyhow::Result<()> {
     let mut second = scene.daemon_start().spawn(None)?;
     let status = second.wait_exit()?;
     assert!(!status.success());
-    let told = second.log();
+    let told = second.wait_log("another blkback runs")?;
     let pid = scene.daemon()?.pid().context("it has ended")?;
     assert!(told.contains(&format!("pid {pid}")), "{told}");
     assert!(told.contains("--run-dir"), "no remedy: {told}");
