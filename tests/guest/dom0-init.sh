@@ -1,10 +1,11 @@
 #!/bin/bash
 # dom0's process 1 in the real-Xen harness: brings up just what xl needs, then
 # serves the host's jobs until the machine is ended from outside.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/xen-4.17/bin HOME=/root LANG=C
+export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/xen-4.17/bin HOME=/root LANG=C
 
 fail() {
 	echo "realxen: dom0 init: $1"
+	sync
 	echo o > /proc/sysrq-trigger
 	sleep 60
 }
@@ -44,4 +45,5 @@ if grep -qw realxen.shell /proc/cmdline; then
 fi
 
 echo "realxen: dom0 up"
-exec /bin/bash /share/boot/dom0-agent.sh
+bash /share/boot/dom0-agent.sh
+fail "the host has gone"

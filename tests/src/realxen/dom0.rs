@@ -171,9 +171,10 @@ impl Dom0 {
     ///
     /// dom0 has gone or does not answer. A failed script is no error.
     pub fn finish(&mut self, job: Job) -> anyhow::Result<Output> {
-        let status = self.answer(&job.id, job.deadline)?;
+        let Job { id, deadline } = job;
+        let status = self.answer(&id, deadline)?;
         let text = |name: &str| {
-            let path = self.share.job(&job.id).join(name);
+            let path = self.share.job(&id).join(name);
             let bytes = fs::read(&path).with_context(|| format!("no {}", path.display()))?;
             anyhow::Ok(String::from_utf8_lossy(&bytes).into_owned())
         };

@@ -1,6 +1,6 @@
 //! One emulated computer running Xen.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -47,6 +47,7 @@ pub enum Console {
 pub(super) struct Machine {
     qemu: Child,
     console: PathBuf,
+    complaints: PathBuf,
 }
 
 impl Machine {
@@ -64,6 +65,9 @@ impl Machine {
         let _stale = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("cannot listen on {}", socket.display()))?;
+        let complaints = console.with_extension("qemu");
+        let stderr = File::create(&complaints)
+            .with_context(|| format!("cannot create {}", complaints.display()))?;
         let qemu = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
             .args(hardware(clock))
@@ -74,9 +78,14 @@ impl Machine {
                 Console::Log => Stdio::null(),
                 Console::Terminal => Stdio::inherit(),
             })
+            .stderr(stderr)
             .spawn()
             .context("cannot run qemu-system-x86_64")?;
-        let mut machine = Self { qemu, console };
+        let mut machine = Self {
+            qemu,
+            console,
+            complaints,
+        };
         let line = machine.accept(&listener);
         fs::remove_file(&socket).with_context(|| format!("cannot remove {}", socket.display()))?;
         Ok((machine, line?))
@@ -110,7 +119,8 @@ impl Machine {
             bail!("QEMU did not start within {START_LIMIT:?}")
         } else {
             let status = self.qemu.wait().context("cannot wait for QEMU")?;
-            bail!("QEMU ended at once with {status}; its message is on standard error")
+            let said = fs::read_to_string(&self.complaints).unwrap_or_default();
+            bail!("QEMU ended at once with {status}:\n{said}")
         }
     }
 }

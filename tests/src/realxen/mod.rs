@@ -8,7 +8,7 @@
 //! away for the next one. A failure leaves logs behind, and a lost machine is replaced.
 //!
 //! Scripts reach dom0 through a virtio serial port and a guest through xenstore; the other ends
-//! are in `tests/guest`. [`bench`] compares our backend with the kernel's on a clock that counts
+//! are in `tests/guest`. [`mod@bench`] compares our backend with the kernel's on a clock that counts
 //! instructions.
 
 use std::path::{Path, PathBuf};

@@ -224,15 +224,7 @@ fn collect(dom0: &mut Dom0, name: &str) -> anyhow::Result<()> {
 /// Leaves a dom0 without guests, backend, loop devices and old logs.
 fn tidy(dom0: &mut Dom0) -> anyhow::Result<()> {
     let backend = dom0.backend();
-    let script = format!(
-        r#"
-        guests() {{ xl list | awk 'NR > 1 && $1 != "Domain-0"'; }}
-        for id in $(xl list | awk 'NR > 1 && $1 != "Domain-0" {{ print $(NF - 4) }}'); do xl destroy $id; done
-        for _ in $(seq 50); do [ -z "$(guests)" ] && break; sleep 0.2; done
-        [ -z "$(guests)" ] || {{ echo "guests are left:"; guests; exit 1; }} >&2
-        "#
-    );
-    let guests = dom0.run(&script, TIDY_LIMIT)?.success();
+    let guests = dom0.run(NO_GUESTS, TIDY_LIMIT)?.success();
     let stopped = backend.stop(dom0);
     let script = format!(
         r"
@@ -244,3 +236,11 @@ fn tidy(dom0: &mut Dom0) -> anyhow::Result<()> {
     guests.and(stopped.map(|()| String::new())).and(cleared)?;
     Ok(())
 }
+
+/// Destroys every guest and waits until none is left, not even half-dead.
+const NO_GUESTS: &str = r#"
+guests() { xl list | awk 'NR > 1 && $1 != "Domain-0"'; }
+for id in $(guests | awk '{ print $(NF - 4) }'); do xl destroy "$id"; done
+for _ in $(seq 50); do [ -z "$(guests)" ] && break; sleep 0.2; done
+[ -z "$(guests)" ] || { echo "guests are left:"; guests; exit 1; } >&2
+"#;

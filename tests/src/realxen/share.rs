@@ -63,6 +63,16 @@ impl Share {
     }
 }
 
+impl Drop for Share {
+    /// Leaves the logs and the jobs, not the copies of what is elsewhere.
+    fn drop(&mut self) {
+        for part in ["boot", "bin", "hotplug"] {
+            // At worst some megabytes stay among the results.
+            let _removed = fs::remove_dir_all(self.dir.join(part));
+        }
+    }
+}
+
 /// The project's own hotplug scripts.
 fn hotplug_scripts() -> anyhow::Result<Vec<PathBuf>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/hotplug");

@@ -1,5 +1,7 @@
 //! A guest lives on a disk of ours.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 
 use super::super::disk::{Disk, Via};
@@ -7,8 +9,6 @@ use super::super::dom0::Dom0;
 use super::super::guest::{Guest, Kind};
 use super::super::load::{Load, SCRATCH};
 use super::super::scenario::Scenario;
-
-use std::time::Duration;
 
 /// The first light: a PV guest, its root on an image file.
 pub(super) const PV: Scenario = Scenario {
@@ -38,7 +38,7 @@ fn live(dom0: &mut Dom0, kind: Kind, via: Via) -> anyhow::Result<()> {
     );
     let proof = guest.sh(
         dom0,
-        "head -c 3M /dev/urandom > /root/proof && sync && sha256sum < /root/proof",
+        "dd if=/dev/urandom of=/root/proof bs=1M count=3 2>/dev/null && sync && sha256sum < /root/proof",
         Duration::from_secs(60),
     )?;
     let written = Load::run(dom0, &guest, &disk, SCRATCH)?;
