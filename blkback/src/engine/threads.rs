@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use super::{Completion, Io, IoKind, Wake, WakeSources, sys};
 use crate::disk::Disk;
 
-/// See the [module](self).
+/// The engine that this module describes.
 #[derive(Debug)]
 pub struct Threads {
     work: Option<Sender<Io>>,

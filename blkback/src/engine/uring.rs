@@ -21,7 +21,7 @@ use super::sys::Ring;
 use super::{Completion, Io, IoKind, Threads, Wake, WakeSources};
 use crate::disk::Disk;
 
-/// See the [module](self).
+/// The engine that this module describes.
 #[derive(Debug)]
 pub struct Uring {
     // Dropped first: the ring refers to the files below it.
