@@ -251,7 +251,12 @@ fn guests_go_on_while_the_daemon_is_restarted() -> anyhow::Result<()> {
     let (mut disk, requests) = busy.finish().with_context(|| scene.told())?;
     ensure!(requests > 0, "nothing was done");
     disk.use_it(200)?;
-    disk.detach(&mut scene)?;
+    // The new daemon can only end the old one's worker.
+    scene.toolstack().ask_to_close(domid, XVDA, false)?;
+    disk.front
+        .follow_closing_after(|| scene.wait_unmapped(domid))?;
+    scene.toolstack().finish_removal(domid, XVDA)?;
+    check_image(&disk.line.target, &disk.model)?;
     drop(orphans);
     scene.no_wrong_done()
 }

@@ -309,11 +309,25 @@ impl Blkfront {
     ///
     /// # Errors
     /// As [`close`](Self::close).
-    pub fn follow_closing(mut self) -> anyhow::Result<Device> {
+    pub fn follow_closing(self) -> anyhow::Result<Device> {
+        self.follow_closing_after(|| Ok(()))
+    }
+
+    /// As [`follow_closing`](Self::follow_closing), but waits for `unmapped` before grants are
+    /// ended: of a worker that was killed, the simulated machine hears a moment later than the
+    /// daemon.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close), or `unmapped` fails.
+    pub fn follow_closing_after(
+        mut self,
+        unmapped: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Device> {
         let closing = [State::Closing, State::Closed];
         self.device.wait_backend(&closing)?;
         self.device.switch(State::Closed)?;
         self.device.wait_closed()?;
+        unmapped()?;
         for queue in self.queues {
             queue.retire()?;
         }

@@ -1,7 +1,7 @@
 //! `cargo verify`: everything that is to hold, one step after the other, with a verdict each.
 //!
 //! ```text
-//! packages → rustfmt → build → clippy → tests → loom → docs → real Xen ──► N passed, N failed
+//! rustfmt → build → clippy → tests → loom → docs → packages → real Xen ──► N passed, N failed
 //! ```
 //!
 //! A step never stops the ones after it: one run tells all that is wrong. What a step prints goes
@@ -9,7 +9,7 @@
 
 mod command;
 mod counts;
-mod packages;
+mod real_xen;
 mod report;
 mod steps;
 
@@ -69,14 +69,13 @@ pub fn run(options: Options) -> anyhow::Result<Report> {
     let places = Places::find()?;
     let mut report = Report::default();
     println!("verifying {}", places.root.display());
-    packages::step(&mut report);
     for step in steps::on_this_machine(&places) {
         step.run(&places, &mut report);
     }
     if options.quick {
         println!("real Xen: left out (--quick)");
     } else {
-        steps::on_real_xen(&places, &mut report);
+        real_xen::verify(&places, &mut report);
     }
     report.print_summary(&places.logs);
     Ok(report)

@@ -54,6 +54,11 @@ impl Report {
         self.verdicts.push(verdict);
     }
 
+    /// Takes a verdict that was printed already.
+    pub fn note(&mut self, verdict: Verdict) {
+        self.verdicts.push(verdict);
+    }
+
     /// The sum of all verdicts.
     #[must_use]
     pub fn counts(&self) -> Counts {
