@@ -26,9 +26,8 @@ domains
 xl dmesg -c > /dev/null
 xl debug-keys g
 xl dmesg | sed 's/^(XEN) *//' | awk '
-	/grant-table for remote/ { at = $0; next }
-	/^\[0x|^\[[0-9a-f]+\]/ && at !~ /remote d0 / { print "grant:", at, $0 }
-	/^\[0x|^\[[0-9a-f]+\]/ && at ~ /remote d0 / { next }'
+	/grant-table for remote/ { at = $0 }
+	/^\[0x/ && at !~ /remote d0 / { print "grant:", at, $0 }'
 for maps in /proc/[0-9]*/maps; do
 	process=${maps%/maps}
 	[ "$(cat $process/comm 2>/dev/null)" = xen-blkback ] || continue
