@@ -168,6 +168,8 @@ fn a_worker_without_a_broker_ends_with_its_last_device() {
     worker.join().unwrap().unwrap();
 }
 
+/// Whether the ring really never runs dry is up to the scheduler: the engines' own test of a stop
+/// that is looked for without sleeping needs no luck.
 #[test]
 fn rng_04_a_ring_that_never_runs_dry_can_be_stopped() {
     for engine in ENGINES {
