@@ -44,6 +44,7 @@ if grep -qw realxen.shell /proc/cmdline; then
 	setsid bash -c 'cd /share; exec bash -i <> /dev/hvc0 >&0 2>&1' &
 fi
 
+ln -sf /bin/busybox /usr/local/bin/poweroff
 echo "realxen: dom0 up"
 bash /share/boot/dom0-agent.sh
 fail "the host has gone"

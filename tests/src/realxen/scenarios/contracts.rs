@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::super::dom0::Dom0;
-use super::super::scenario::Scenario;
+use crate::realxen::dom0::Dom0;
+use crate::realxen::scenario::Scenario;
 
 /// The limit of the whole suite.
 const LIMIT: Duration = Duration::from_secs(180);

@@ -1,11 +1,11 @@
 //! Nothing is left of a guest that is destroyed in the middle of its work.
 
-use super::super::disk::{Disk, Via};
-use super::super::dom0::Dom0;
-use super::super::grants;
-use super::super::guest::{Guest, Kind};
-use super::super::load::{Load, SCRATCH, keep_busy};
-use super::super::scenario::Scenario;
+use crate::realxen::disk::{Disk, Via};
+use crate::realxen::dom0::Dom0;
+use crate::realxen::grants;
+use crate::realxen::guest::{Guest, Kind};
+use crate::realxen::load::{Load, SCRATCH, keep_busy};
+use crate::realxen::scenario::Scenario;
 
 /// `xl destroy` under load, and a new guest on the same image afterwards.
 pub(super) const UNDER_LOAD: Scenario = Scenario {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::super::disk::{Disk, Via};
-use super::super::dom0::Dom0;
-use super::super::grants;
-use super::super::guest::{Guest, Kind};
-use super::super::load::{Load, Region};
-use super::super::scenario::Scenario;
+use crate::realxen::disk::{Disk, Via};
+use crate::realxen::dom0::Dom0;
+use crate::realxen::grants;
+use crate::realxen::guest::{Guest, Kind};
+use crate::realxen::load::{Load, Region};
+use crate::realxen::scenario::Scenario;
 
 /// All of the disk.
 const WHOLE: Region = Region { from: 0, mib: 16 };

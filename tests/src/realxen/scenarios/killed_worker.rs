@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::super::disk::{Disk, Via};
-use super::super::dom0::Dom0;
-use super::super::grants;
-use super::super::guest::{Guest, Kind};
-use super::super::load::{Load, SCRATCH, keep_busy};
-use super::super::scenario::Scenario;
+use crate::realxen::disk::{Disk, Via};
+use crate::realxen::dom0::Dom0;
+use crate::realxen::grants;
+use crate::realxen::guest::{Guest, Kind};
+use crate::realxen::load::{Load, SCRATCH, keep_busy};
+use crate::realxen::scenario::Scenario;
 
 /// `kill -9` of one of two workers under load.
 pub(super) const LEAVES_OTHERS: Scenario = Scenario {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::super::disk::{Disk, Via, checksum_script};
-use super::super::dom0::Dom0;
-use super::super::guest::{Guest, Kind};
-use super::super::scenario::Scenario;
+use crate::realxen::disk::{Disk, Via, checksum_script};
+use crate::realxen::dom0::Dom0;
+use crate::realxen::guest::{Guest, Kind};
+use crate::realxen::scenario::Scenario;
 
 /// Size of the disk.
 const MIB: u32 = 8;

@@ -1,12 +1,14 @@
 //! An image that cannot be served gives a clear error where people look.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 
-use super::super::backend::Backend;
-use super::super::disk::{Disk, FOLDER, Via};
-use super::super::dom0::Dom0;
-use super::super::guest::{Guest, Kind};
-use super::super::scenario::Scenario;
+use crate::realxen::backend::Backend;
+use crate::realxen::disk::{Disk, FOLDER, Via};
+use crate::realxen::dom0::Dom0;
+use crate::realxen::guest::{Guest, Kind};
+use crate::realxen::scenario::Scenario;
 
 /// The image does not exist.
 pub(super) const MISSING: Scenario = Scenario {
@@ -64,6 +66,6 @@ fn refuse(dom0: &mut Dom0, disk: Disk, reason: &str) -> anyhow::Result<()> {
     let good = Disk::root(dom0, "good", Via::Script)?;
     let guest = Guest::new("served", Kind::Pv, vec![good]);
     guest.create(dom0)?;
-    guest.sh(dom0, "true", std::time::Duration::from_secs(60))?;
+    guest.sh(dom0, "true", Duration::from_secs(60))?;
     guest.destroy(dom0)
 }

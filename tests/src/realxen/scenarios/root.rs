@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::super::disk::{Disk, Via};
-use super::super::dom0::Dom0;
-use super::super::guest::{Guest, Kind};
-use super::super::load::{Load, SCRATCH};
-use super::super::scenario::Scenario;
+use crate::realxen::disk::{Disk, Via};
+use crate::realxen::dom0::Dom0;
+use crate::realxen::guest::{Guest, Kind};
+use crate::realxen::load::{Load, SCRATCH};
+use crate::realxen::scenario::Scenario;
 
 /// The first light: a PV guest, its root on an image file.
 pub(super) const PV: Scenario = Scenario {

@@ -1,10 +1,10 @@
 //! Several guests are served side by side.
 
-use super::super::disk::{Disk, Via};
-use super::super::dom0::Dom0;
-use super::super::guest::{Guest, Kind};
-use super::super::load::{Load, SCRATCH};
-use super::super::scenario::Scenario;
+use crate::realxen::disk::{Disk, Via};
+use crate::realxen::dom0::Dom0;
+use crate::realxen::guest::{Guest, Kind};
+use crate::realxen::load::{Load, SCRATCH};
+use crate::realxen::scenario::Scenario;
 
 /// Two guests whose disks come by different ways through the stock block script.
 pub(super) const AT_ONCE: Scenario = Scenario {
