@@ -59,7 +59,14 @@ pub(super) fn on_this_machine(places: &Places) -> Vec<Step> {
         },
         Step {
             name: "loom (ring-proto)",
-            arguments: vec!["test", "--package", "ring-proto", "--release", "loom"],
+            arguments: vec![
+                "test",
+                "--package",
+                "ring-proto",
+                "--release",
+                "--test",
+                "loom",
+            ],
             environment: vec![
                 ("RUSTFLAGS", "--cfg loom".into()),
                 ("CARGO_TARGET_DIR", apart("loom")),
