@@ -14,6 +14,10 @@ const XL_LIMIT: Duration = Duration::from_secs(120);
 /// What [`Guest::start`] grants on top of a script's limit for the guest's boot.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
+/// How often a PVH guest is created that ends before it has said a word: an emulator under load
+/// loses one now and then in its first instructions, before any disk is looked at.
+const BOOTS: usize = 3;
+
 /// How the hypervisor runs a guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -56,10 +60,37 @@ impl Guest {
     ///
     /// dom0 has gone, or `xl create` failed.
     pub fn create(&self, dom0: &mut Dom0) -> anyhow::Result<()> {
+        for _ in 1..BOOTS {
+            self.xl_create(dom0)?;
+            if self.kind == Kind::Pv || self.speaks(dom0)? {
+                return Ok(());
+            }
+            println!(
+                "     the emulator lost {} before its first word; again",
+                self.name
+            );
+        }
+        self.xl_create(dom0)
+    }
+
+    fn xl_create(&self, dom0: &mut Dom0) -> anyhow::Result<()> {
         self.try_create(dom0)?
             .success()
             .with_context(|| format!("xl create {}", self.name))?;
         Ok(())
+    }
+
+    /// Waits for the first word on its console; false if it has gone without one.
+    fn speaks(&self, dom0: &mut Dom0) -> anyhow::Result<bool> {
+        let name = self.name;
+        let script = format!(
+            "for _ in $(seq 200); do\n\
+             [ -s /var/log/xen/guest-{name}.log ] && echo yes && exit\n\
+             xl domid {name} > /dev/null 2>&1 || {{ echo no; exit; }}\n\
+             sleep 0.3\ndone\necho yes\n"
+        );
+        let said = dom0.run(&script, XL_LIMIT)?.success()?;
+        Ok(said.trim() == "yes")
     }
 
     /// Tries to create it.
