@@ -76,18 +76,19 @@ pub struct Start {
     machine: PathBuf,
     run_dir: PathBuf,
     config: String,
-    level: &'static str,
+    level: String,
 }
 
 impl Start {
-    /// On the simulated machine that is served in `machine`, with a run directory below it.
+    /// On the simulated machine that is served in `machine`, with a run directory below it. It logs
+    /// what `PV_LOG` says: `debug` shows every step of a test that fails.
     #[must_use]
     pub fn on(machine: &Path) -> Self {
         Self {
             machine: machine.to_path_buf(),
             run_dir: machine.join("run"),
             config: String::new(),
-            level: "info",
+            level: std::env::var("PV_LOG").unwrap_or_else(|_unset| "info".into()),
         }
     }
 
@@ -95,13 +96,6 @@ impl Start {
     #[must_use]
     pub fn config(mut self, text: &str) -> Self {
         text.clone_into(&mut self.config);
-        self
-    }
-
-    /// With more, or fewer, messages.
-    #[must_use]
-    pub const fn level(mut self, level: &'static str) -> Self {
-        self.level = level;
         self
     }
 
@@ -122,7 +116,7 @@ impl Start {
             .arg(&self.run_dir)
             .arg("--config")
             .arg(&config)
-            .args(["--log", self.level])
+            .args(["--log", &self.level])
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

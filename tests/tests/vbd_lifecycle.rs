@@ -89,7 +89,8 @@ fn attach_and_detach_again_and_again() -> anyhow::Result<()> {
     let guest = scene.guest()?;
     let line = DiskLine::image(XVDA, &image);
     for round in 0..20 {
-        let device = scene.attach(&guest, &line)?;
+        let device = scene.attach(&guest, &line);
+        let device = device.with_context(|| scene.told())?;
         // Every other time nobody connects, as with a guest that has no driver.
         if round % 2 == 0 {
             let mut front = device.connect(Shape::LINUX)?;
