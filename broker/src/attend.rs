@@ -11,6 +11,7 @@ use xenbus::{
 use crate::device::{Device, printable};
 use crate::driver::{Driver, Refused};
 use crate::message::Blame;
+use crate::pace::Backoff;
 use crate::supervisor::Supervisor;
 
 /// The key that carries a refusal to the hotplug script, which shows it to whoever runs xl. A
@@ -52,6 +53,10 @@ impl<D: Driver> Supervisor<D> {
         let Some(device) = self.devices.get_mut(&path) else {
             return;
         };
+        if device.handshake.is_another(&seen) {
+            // What the old device did is not held against it.
+            device.backoff = Backoff::default();
+        }
         let restarts = device.handshake.reconnects();
         let (handshake, actions) = device.handshake.decide(event, &seen);
         device.handshake = handshake;

@@ -112,6 +112,30 @@ fn attach_and_detach_again_and_again() -> anyhow::Result<()> {
     scene.no_wrong_done()
 }
 
+/// On a busy host the daemon sees neither the end of the old device nor the moment between.
+#[test]
+fn a_disk_that_is_replaced_unseen_is_a_new_one() -> anyhow::Result<()> {
+    let mut scene = Scene::start("")?;
+    let model = Model::filled(1, SECTORS);
+    let line = DiskLine::image(XVDA, &scene.image("a.img", &model)?);
+    let guest = scene.guest()?;
+    let daemon = scene.daemon()?.pid();
+    scene.toolstack().write_keys(guest.domid(), &line)?;
+    for _ in 0..10 {
+        let toolstack = scene.toolstack();
+        toolstack.wait_backend(guest.domid(), XVDA, &[State::InitWait])?;
+        toolstack.ask_to_close(guest.domid(), XVDA, false)?;
+        toolstack.wait_backend(guest.domid(), XVDA, &[State::Closed])?;
+        signal(daemon, Signal::STOP);
+        let replaced = toolstack
+            .finish_removal(guest.domid(), XVDA)
+            .and_then(|()| toolstack.write_keys(guest.domid(), &line));
+        signal(daemon, Signal::CONT);
+        replaced?;
+    }
+    scene.no_wrong_done()
+}
+
 #[test]
 fn a_closed_backend_holds_nothing_of_the_image() -> anyhow::Result<()> {
     for engine in ["io-uring", "threads"] {

@@ -166,8 +166,7 @@ impl Handshake {
     #[must_use]
     pub fn decide(self, event: Event, seen: &Snapshot) -> (Self, Vec<Action>) {
         let (phase, actions) = self.step(event, seen);
-        let again =
-            matches!(self.phase, Phase::Closed { .. } | Phase::Draining) && phase == Phase::Waiting;
+        let again = self.was_over() && phase == Phase::Waiting && !self.is_another(seen);
         (
             Self {
                 phase,
@@ -176,6 +175,18 @@ impl Handshake {
             },
             actions,
         )
+    }
+
+    /// Whether `seen` is another device of the same name: only a toolstack writes Initialising to
+    /// our node, and it does so to a directory that it has just made. The removal of the old one can
+    /// go unseen when both come fast.
+    #[must_use]
+    pub fn is_another(&self, seen: &Snapshot) -> bool {
+        self.was_over() && seen.backend.is(State::Initialising)
+    }
+
+    fn was_over(&self) -> bool {
+        matches!(self.phase, Phase::Closed { .. } | Phase::Draining)
     }
 
     fn step(&self, event: Event, seen: &Snapshot) -> Step {

@@ -79,6 +79,19 @@ fn a_rebooted_guest_kernel_walks_the_backend_back() {
 }
 
 #[test]
+fn a_device_that_was_replaced_unseen_is_no_frontend_that_starts_over() {
+    let mut world = World::served();
+    world.frontend(Closing);
+    world.frontend(Closed);
+    world.disconnected();
+    (world.seen.backend, world.seen.frontend) = (Seen::At(Initialising), Seen::At(Initialising));
+    assert!(world.machine.is_another(&world.seen));
+    assert_eq!(world.look(), [Advertise]);
+    assert_eq!(world.machine.reconnects(), 0);
+    assert!(!world.machine.is_another(&world.seen), "it is known now");
+}
+
+#[test]
 fn five_is_held_for_a_frontend_that_closes_before_it_connected() {
     let mut world = World::new(Connects::WhenInitialised);
     world.look();
