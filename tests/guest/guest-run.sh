@@ -9,10 +9,11 @@ path=/local/domain/$domid/data
 log=/var/log/xen/guest-$name.log
 id=$(tr -d - < /proc/sys/kernel/random/uuid)
 
-# await NODE VALUE-PREFIX: waits until NODE starts with the prefix.
+# await NODE VALUE-PREFIX: waits until NODE starts with the prefix. The end of any
+# domain wakes it as well: a node that never existed tells nothing when it goes.
 await() {
 	local node=$1 want=$2 value
-	exec 3< <(exec xenstore-watch "$node")
+	exec 3< <(exec xenstore-watch "$node" @releaseDomain)
 	local watcher=$!
 	local result=124
 	while read -r -t $((deadline > SECONDS ? deadline - SECONDS : 1)) -u 3 _; do

@@ -60,6 +60,7 @@ impl Output {
         match self.status {
             0 => Ok(self.stdout),
             124 => bail!("no end within the limit:\n{}", self.last_words()),
+            125 => bail!("the guest has gone:\n{}", self.last_words()),
             status => bail!("status {status}:\n{}", self.last_words()),
         }
     }
