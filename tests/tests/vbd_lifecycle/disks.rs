@@ -1,85 +1,15 @@
-//! Disks come and go: attached, detached, taken from under a running guest; guests start over and
-//! die; daemon and workers end.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+//! Disks are attached, detached and taken from under a running guest; guests start over and die.
 
 use anyhow::{Context, ensure};
 use pv_tests::daemon::signal;
-use pv_tests::frontend::blkfront::Device;
-use pv_tests::frontend::{Blkfront, Load, Model, Plan, Shape};
-use pv_tests::scene::{Guest, Scene, check_image};
+use pv_tests::frontend::{Load, Model, Plan, Shape};
+use pv_tests::scene::{Scene, check_image};
 use pv_tests::toolstack::{DiskLine, REFUSAL, XVDA, backend_path};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::process::Signal;
 use xenbus::State;
 
-/// 16 MiB.
-const SECTORS: usize = 32768;
-
-/// A guest with a connected disk.
-struct Disk {
-    guest: Guest,
-    front: Blkfront,
-    model: Model,
-    line: DiskLine,
-}
-
-impl Disk {
-    fn connect(scene: &mut Scene, seed: u64, shape: Shape) -> anyhow::Result<Self> {
-        let model = Model::filled(seed, SECTORS);
-        let image = scene.image(&format!("{seed}.img"), &model)?;
-        let guest = scene.guest()?;
-        let line = DiskLine::image(XVDA, &image);
-        let front = scene.connect(&guest, &line, shape)?;
-        Ok(Self {
-            guest,
-            front,
-            model,
-            line,
-        })
-    }
-
-    fn use_it(&mut self, requests: usize) -> anyhow::Result<()> {
-        let mut load = Load::new(&mut self.front, &mut self.model, Plan::MIXED);
-        load.run(requests).map(drop)
-    }
-
-    fn detach(self, scene: &mut Scene) -> anyhow::Result<()> {
-        let domid = self.guest.domid();
-        scene.toolstack().ask_to_close(domid, XVDA, false)?;
-        self.front.follow_closing()?;
-        scene.toolstack().finish_removal(domid, XVDA)?;
-        scene.wait_unmapped(domid)?;
-        check_image(&self.line.target, &self.model)
-    }
-}
-
-/// A disk under load in a thread of its own, until it is told to stop.
-struct Busy {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<anyhow::Result<(Disk, u64)>>,
-}
-
-impl Busy {
-    fn start(mut disk: Disk) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut load = Load::new(&mut disk.front, &mut disk.model, Plan::MIXED);
-            let tally = load.run_until(|| seen.load(Ordering::Relaxed))?;
-            Ok((disk, tally.requests()))
-        });
-        Self { stop, thread }
-    }
-
-    /// Ends the load; it must have gone well until then.
-    fn finish(self) -> anyhow::Result<(Disk, u64)> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the load does not panic")
-    }
-}
+use super::{Busy, Disk, SECTORS};
 
 #[test]
 fn attach_and_detach_again_and_again() -> anyhow::Result<()> {
@@ -113,6 +43,7 @@ fn attach_and_detach_again_and_again() -> anyhow::Result<()> {
 }
 
 /// On a busy host the daemon sees neither the end of the old device nor the moment between.
+
 #[test]
 fn a_disk_that_is_replaced_unseen_is_a_new_one() -> anyhow::Result<()> {
     let mut scene = Scene::start("")?;
@@ -258,100 +189,6 @@ fn a_kernel_that_boots_another_one_gets_its_disk_again() -> anyhow::Result<()> {
 }
 
 #[test]
-fn guests_go_on_while_the_daemon_is_restarted() -> anyhow::Result<()> {
-    let mut scene = Scene::start("")?;
-    let disk = Disk::connect(&mut scene, 1, Shape::LINUX)?;
-    let domid = disk.guest.domid();
-    let busy = Busy::start(disk);
-    let orphans = scene.take_daemon()?.stop()?;
-    scene.start_daemon()?;
-    ensure!(
-        scene.toolstack().backend_state(domid, XVDA)? == Some(State::Connected),
-        "the new daemon has touched the device"
-    );
-    // New devices are served by the new daemon.
-    let mut late = Disk::connect(&mut scene, 2, Shape::LINUX)?;
-    late.use_it(200)?;
-    late.detach(&mut scene)?;
-    let (mut disk, requests) = busy.finish().with_context(|| scene.told())?;
-    ensure!(requests > 0, "nothing was done");
-    disk.use_it(200)?;
-    // The new daemon can only end the old one's worker.
-    scene.toolstack().ask_to_close(domid, XVDA, false)?;
-    disk.front
-        .follow_closing_after(|| scene.wait_unmapped(domid))?;
-    scene.toolstack().finish_removal(domid, XVDA)?;
-    check_image(&disk.line.target, &disk.model)?;
-    drop(orphans);
-    scene.no_wrong_done()
-}
-
-#[test]
-fn guests_go_on_when_the_daemon_is_killed() -> anyhow::Result<()> {
-    let mut scene = Scene::start("")?;
-    let disk = Disk::connect(&mut scene, 1, Shape::LINUX)?;
-    let guest = disk.guest.clone();
-    let busy = Busy::start(disk);
-    let orphans = scene.take_daemon()?.kill()?;
-    scene.start_daemon()?;
-    let (mut disk, _) = busy.finish().with_context(|| scene.told())?;
-    disk.use_it(200)?;
-    scene.destroy(&guest)?;
-    drop(orphans);
-    scene.no_wrong_done()
-}
-
-#[test]
-fn a_second_daemon_is_refused_and_told_of_the_first() -> anyhow::Result<()> {
-    let mut scene = Scene::start("")?;
-    let mut second = scene.daemon_start().spawn(None)?;
-    let status = second.wait_exit()?;
-    assert!(!status.success());
-    let told = second.wait_log("another blkback runs")?;
-    let pid = scene.daemon()?.pid().context("it has ended")?;
-    assert!(told.contains(&format!("pid {pid}")), "{told}");
-    assert!(told.contains("--run-dir"), "no remedy: {told}");
-    // And the first has not minded.
-    let mut disk = Disk::connect(&mut scene, 1, Shape::LINUX)?;
-    disk.use_it(100)?;
-    disk.detach(&mut scene)
-}
-
-#[test]
-fn a_killed_worker_closes_its_guests_disks_and_no_others() -> anyhow::Result<()> {
-    let mut scene = Scene::start("")?;
-    let mut victim = Disk::connect(&mut scene, 1, Shape::LINUX)?;
-    victim.use_it(100)?;
-    let domid = victim.guest.domid();
-    let busy = Busy::start(Disk::connect(&mut scene, 2, Shape::LINUX)?);
-
-    let workers = scene.daemon()?.workers(domid);
-    assert_eq!(workers.len(), 1, "one worker per guest");
-    let mut load = Load::new(&mut victim.front, &mut victim.model, Plan::MIXED);
-    load.fill(usize::MAX)?;
-    signal(workers.first().copied(), Signal::KILL);
-
-    let told = scene.toolstack().wait_error(domid, XVDA)?;
-    assert!(
-        told.contains("signal 9") || told.contains("worker"),
-        "{told}"
-    );
-    scene.daemon()?.wait_log("signal 9")?;
-    let closed = [State::Closing, State::Closed];
-    scene.toolstack().wait_backend(domid, XVDA, &closed)?;
-    scene.wait_unmapped(domid)?;
-
-    let (mut other, _) = busy.finish().with_context(|| scene.told())?;
-    other.use_it(500)?;
-    other.detach(&mut scene)?;
-
-    // And the toolstack can put things right.
-    let _given_up = victim.front.vanish();
-    scene.destroy(&victim.guest)?;
-    scene.no_wrong_done()
-}
-
-#[test]
 fn a_detached_disk_of_a_guest_leaves_its_other_one() -> anyhow::Result<()> {
     let mut scene = Scene::start("")?;
     let mut first = Disk::connect(&mut scene, 1, Shape::LINUX)?;
@@ -364,24 +201,6 @@ fn a_detached_disk_of_a_guest_leaves_its_other_one() -> anyhow::Result<()> {
     scene.toolstack().detach(first.guest.domid(), XVDA + 16)?;
     first.use_it(200)?;
     first.detach(&mut scene)?;
-    scene.no_wrong_done()
-}
-
-#[test]
-fn con_07_devices_survive_a_lost_and_a_stalled_xenstored() -> anyhow::Result<()> {
-    let mut scene = Scene::start("")?;
-    let mut disk = Disk::connect(&mut scene, 1, Shape::LINUX)?;
-    scene.machine().xenstored()?.hang_up()?;
-    scene.toolstack().store().reconnect()?;
-    disk.use_it(200)?;
-    let mut late = Disk::connect(&mut scene, 2, Shape::LINUX)?;
-    late.use_it(100)?;
-    late.detach(&mut scene)?;
-    scene
-        .machine()
-        .xenstored()?
-        .stall(std::time::Duration::from_secs(2))?;
-    disk.use_it(500)?;
     scene.no_wrong_done()
 }
 
@@ -426,31 +245,6 @@ fn a_backend_directory_that_is_torn_away_is_not_brought_back() -> anyhow::Result
     let mut model = Model::filled(5, SECTORS);
     let line = DiskLine::image(XVDA, &scene.image("other.img", &model)?);
     let mut front = scene.connect(&disk.guest, &line, Shape::LINUX)?;
-    Load::new(&mut front, &mut model, Plan::MIXED).run(100)?;
-    scene.no_wrong_done()
-}
-
-#[test]
-fn an_idle_daemon_ends_when_it_is_told_to() -> anyhow::Result<()> {
-    let mut scene = Scene::start("")?;
-    scene.take_daemon()?.stop()?;
-    scene.no_wrong_done()
-}
-
-#[test]
-fn ready_is_said_only_when_devices_are_watched() -> anyhow::Result<()> {
-    let mut scene = Scene::without_daemon("")?;
-    let mut model = Model::filled(1, SECTORS);
-    let line = DiskLine::image(XVDA, &scene.image("a.img", &model)?);
-    let guest = scene.guest()?;
-    // A device from before the daemon, as after a restart of the daemon alone.
-    scene.toolstack().write_keys(guest.domid(), &line)?;
-    scene.start_daemon()?;
-    let ready = scene.toolstack().backend_state(guest.domid(), XVDA)?;
-    assert_eq!(ready, Some(State::InitWait), "{}", scene.told());
-    scene.toolstack().run_script(guest.domid(), &line)?;
-    let device = Device::find(&guest.domain, guest.store()?, XVDA)?;
-    let mut front = device.connect(Shape::LINUX)?;
     Load::new(&mut front, &mut model, Plan::MIXED).run(100)?;
     scene.no_wrong_done()
 }
