@@ -6,7 +6,7 @@
 //!    runs the real binary in processes of its own. [`scene`] puts them on one stage: nearly every
 //!    test in `tests/tests` begins with one.
 //! 3. [`realxen`] boots Xen and a Debian dom0 under emulation and tries the same daemon there.
-//! 4. [`demo`], [`bench`] and [`verify`] are what `cargo demo`, `cargo bench-io` and `cargo verify`
+//! 4. [`demo`], [`mod@bench`] and [`verify`] are what `cargo demo`, `cargo bench-io` and `cargo verify`
 //!    do.
 
 pub mod bench;
