@@ -3,17 +3,15 @@
 //! Everything has a default, and everything unknown is an error: a misspelt `images` must not
 //! mean that every image is allowed.
 
-mod mistake;
-
 use std::fmt;
 use std::num::NonZero;
 use std::path::Path;
 
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-pub use self::mistake::ConfigError;
+pub use broker::config::ConfigError;
+use broker::config::{bounded, choice, name};
 
 use crate::features::{INDIRECT_SEGMENTS_MAX, Offered, QUEUES_MAX, RING_PAGE_ORDER_MAX};
 use crate::image::{Direct, Glob, Policy};
@@ -25,6 +23,18 @@ pub const DEFAULT_FILE: &str = "/etc/xen-backends/blkback.toml";
 /// Queues of a device, unless the configuration says otherwise: more help only guests with more
 /// CPUs than this host has to spare.
 const QUEUES: usize = 4;
+
+/// The keys there are.
+const KEYS: [&str; 8] = [
+    "images",
+    "shared",
+    "direct-io",
+    "engine",
+    "max-queues",
+    "max-ring-page-order",
+    "max-indirect-segments",
+    "persistent-grants",
+];
 
 /// What an administrator decides.
 #[derive(Clone, Debug)]
@@ -62,13 +72,10 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or something in it makes no sense.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, &text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
-                Ok(Self::default())
-            }
-            Err(error) => Err(ConfigError::unreadable(path, &error)),
+        let default = Path::new(DEFAULT_FILE);
+        match broker::config::read(file, default)? {
+            Some(text) => Self::parse(file.unwrap_or(default), &text),
+            None => Ok(Self::default()),
         }
     }
 
@@ -77,8 +84,8 @@ impl Config {
     /// # Errors
     /// Something in it makes no sense.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let parsed: File =
-            toml::from_str(text).map_err(|error| ConfigError::of_toml(file, text, &error))?;
+        let parsed: File = toml::from_str(text)
+            .map_err(|error| ConfigError::of_toml(file, text, &error, &KEYS))?;
         let globs = |texts: &[Spanned<String>]| -> Result<Vec<Glob>, ConfigError> {
             let glob = |written: &Spanned<String>| {
                 Glob::parse(written.get_ref())
@@ -176,30 +183,6 @@ fn engine<'de, D: Deserializer<'de>>(value: D) -> Result<EngineChoice, D::Error>
     choice(value, "engine", ENGINES)
 }
 
-fn choice<'de, D: Deserializer<'de>, T: Copy>(
-    value: D,
-    key: &str,
-    choices: &[(&'static str, T)],
-) -> Result<T, D::Error> {
-    let text = String::deserialize(value)?;
-    let found = choices.iter().find(|(name, _)| *name == text);
-    found.map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<_> = choices
-            .iter()
-            .map(|(name, _)| format!("{name:?}"))
-            .collect();
-        D::Error::custom(format!(
-            "{key} = {text:?}: write one of {}",
-            names.join(", ")
-        ))
-    })
-}
-
-fn name<T: Copy + PartialEq>(choices: &[(&'static str, T)], value: T) -> &'static str {
-    let found = choices.iter().find(|(_, choice)| *choice == value);
-    found.map_or("auto", |(name, _)| name)
-}
-
 fn queues<'de, D: Deserializer<'de>>(value: D) -> Result<u16, D::Error> {
     bounded(value, "max-queues", 1, QUEUES_MAX.into())
 }
@@ -215,24 +198,6 @@ fn indirect_segments<'de, D: Deserializer<'de>>(value: D) -> Result<u16, D::Erro
         0,
         INDIRECT_SEGMENTS_MAX.into(),
     )
-}
-
-fn bounded<'de, D: Deserializer<'de>, T: TryFrom<i64>>(
-    value: D,
-    key: &str,
-    least: i64,
-    most: i64,
-) -> Result<T, D::Error> {
-    let number = i64::deserialize(value)?;
-    let fits = (least..=most)
-        .contains(&number)
-        .then(|| T::try_from(number).ok())
-        .flatten();
-    fits.ok_or_else(|| {
-        D::Error::custom(format!(
-            "{key} = {number}: write a number from {least} to {most}"
-        ))
-    })
 }
 
 #[cfg(test)]
@@ -268,7 +233,7 @@ mod tests {
         let shown = parse(text).unwrap();
         assert_eq!(shown.to_string(), Config::default().to_string());
         // And every key is explained in it, commented out.
-        for key in mistake::KEYS {
+        for key in KEYS {
             assert!(
                 text.contains(&format!("\n#{key} = ")),
                 "{key} is not explained"

@@ -21,9 +21,9 @@
 //! - broker's side: [`driver`] advertises and connects a disk, as a toolstack's [`wish`] and the
 //!   [`features`] have it; [`image`] opens and locks what is behind it
 //! - [`spec`]: what the broker tells a worker about one VBD
-//! - worker's side: [`worker`] takes orders, [`vbd`] is a device, [`queue`] one ring of it,
-//!   [`data`] moves pages, [`engine`] does disk I/O, [`disk`] is what it does it to
-//! - [`reporter`], [`metrics`]: what has become of a device
+//! - worker's side: [`broker::worker`] takes orders, [`vbd`] makes a device of one, [`queue`] is one
+//!   ring of it, [`data`] moves pages, [`engine`] does disk I/O, [`disk`] is what it does it to
+//! - [`metrics`]: what a queue counts
 
 pub mod cli;
 pub mod config;
@@ -35,9 +35,7 @@ pub mod features;
 pub mod image;
 pub mod metrics;
 pub mod queue;
-pub mod reporter;
 pub mod serve;
 pub mod spec;
 pub mod vbd;
 pub mod wish;
-pub mod worker;

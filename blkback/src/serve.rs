@@ -1,43 +1,27 @@
 //! The commands.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use broker::worker::Link;
-use broker::{Hypervisor, Settings, Supervisor};
-use tracing_subscriber::EnvFilter;
+use broker::cli::{Serve, Worker};
+use broker::daemon;
 
-use crate::cli::{Level, Serve, Worker};
 use crate::config::Config;
 use crate::driver::BlockDriver;
+use crate::vbd::Vbds;
+
+/// What lock files, records of workers and threads are named after.
+const NAME: &str = "blkback";
 
 /// Serves disks until the process is asked to end.
 ///
 /// # Errors
 /// What an administrator has to mend first.
 pub fn serve(options: Serve) -> anyhow::Result<()> {
-    start_log(options.log);
+    daemon::start_log(options.log);
     let config = Config::load(options.config.as_deref())?;
-    let run_dir = options
-        .run_dir
-        .unwrap_or_else(|| default_run_dir(&options.hypervisor));
-    let arguments = [
-        "worker",
-        "--hypervisor",
-        options.hypervisor.kind_name(),
-        "--log",
-        options.log.as_str(),
-    ];
-    let settings = Settings {
-        name: "blkback",
-        hypervisor: options.hypervisor.clone(),
-        run_dir,
-        worker: broker::worker::Command::own_binary(arguments.map(Into::into).to_vec()),
-    };
-    let driver = BlockDriver::new(config, options.hypervisor);
-    Supervisor::start(settings, driver)?.run()?;
-    Ok(())
+    let driver = BlockDriver::new(config, options.hypervisor.clone());
+    daemon::serve(NAME, options, driver)
 }
 
 /// Serves one guest.
@@ -45,26 +29,7 @@ pub fn serve(options: Serve) -> anyhow::Result<()> {
 /// # Errors
 /// It was not started by a broker, or this host has no memory or threads left.
 pub fn work(options: &Worker) -> anyhow::Result<()> {
-    start_log(options.log);
-    abort_on_panic();
-    let span = tracing::info_span!("guest", domid = options.domid);
-    let _entered = span.enter();
-    // In lists of threads: without it the kernel calls the process "exe".
-    let name = std::ffi::CString::new(format!("blkback/{}", options.domid))?;
-    rustix::thread::set_name(&name).context("naming the process")?;
-    let kind = broker::hypervisor::parse_kind(&options.hypervisor)?;
-    let link = Link::from_stdin()?;
-    crate::worker::run(link, kind)
-}
-
-/// A queue that panics must not leave its guest waiting for ever while the others go on: the broker
-/// sees the whole worker end, and closes what it had.
-fn abort_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
+    daemon::work(NAME, options, Vbds::new)
 }
 
 /// Says whether a configuration is one, and what it means.
@@ -78,26 +43,4 @@ pub fn check_config(file: Option<PathBuf>) -> anyhow::Result<()> {
     let config = Config::load(Some(&file))?;
     let mut out = std::io::stdout();
     writeln!(out, "# {} is fine; it means:\n{config}", file.display()).context("standard output")
-}
-
-fn default_run_dir(hypervisor: &Hypervisor) -> PathBuf {
-    match hypervisor {
-        Hypervisor::Xen => PathBuf::from("/run/xen-backends"),
-        #[cfg(feature = "sim")]
-        Hypervisor::Sim(directory) => directory.join("run"),
-    }
-}
-
-/// Logs to standard error: to a terminal in colour, to the journal without its own time.
-fn start_log(level: Level) {
-    let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(level == Level::Trace)
-        .with_env_filter(EnvFilter::new(level.as_str()));
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().init();
-    } else {
-        log.init();
-    }
 }

@@ -15,7 +15,10 @@
 
 mod attend;
 pub mod channel;
+pub mod cli;
+pub mod config;
 mod connect;
+pub mod daemon;
 mod device;
 pub mod driver;
 mod fleet;

@@ -17,6 +17,7 @@
 //! - [`handle`]: [`Evtchn`], the one type callers use, over either hypervisor
 //! - [`port`]: the two kinds of port number
 //! - [`error`]: what can go wrong, and whose doing it was
+//! - [`Storm`]: slows down a guest that rings for nothing
 //! - `device`, `sys`: the `/dev/xen/evtchn` device and its ioctls
 //! - `sim`: the simulated hypervisor's client (feature `sim`)
 
@@ -26,8 +27,10 @@ pub mod handle;
 pub mod port;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod storm;
 mod sys;
 
 pub use error::EvtchnError;
 pub use handle::Evtchn;
 pub use port::{Kind, LocalPort, RemotePort};
+pub use storm::Storm;

@@ -6,19 +6,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use broker::message::Blame;
-use evtchn::{Evtchn, EvtchnError, RemotePort};
+use broker::worker::Reporter;
+use evtchn::{Evtchn, EvtchnError, RemotePort, Storm};
 use gntdev::{Access, Gntdev, GrantError, LocalPages};
 use ring_proto::blkif::{Abi, DiscardLimits, Geometry, SectorSize, UnknownAbi};
 use ring_proto::{AttachError, BackRing, Sector};
 
 use super::slot::Slots;
-use super::storm::Storm;
 use super::{Queue, Work};
 use crate::data::{Arena, DataPath, PAGE};
 use crate::disk::Disk;
 use crate::engine::{Engine, WakeSources};
 use crate::metrics::Counters;
-use crate::reporter::Reporter;
 use crate::spec::{DiskSpec, MAX_INDIRECT_SEGMENTS, RingSpec, VbdSpec};
 
 /// Everything that one queue is made of.

@@ -17,14 +17,15 @@ mod connect;
 mod intake;
 mod outcome;
 mod slot;
-mod storm;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use evtchn::{Evtchn, EvtchnError, LocalPort};
+use broker::message::Blame;
+use broker::worker::Reporter;
+use evtchn::{Evtchn, EvtchnError, LocalPort, Storm};
 use gntdev::Mapping;
 use ring_proto::blkif::{Abi, Geometry};
 use ring_proto::{BackRing, Notify, Overrun};
@@ -33,11 +34,9 @@ use crate::data::{Arena, DataPath};
 use crate::disk::Disk;
 use crate::engine::{Completion, Engine};
 use crate::metrics::Counters;
-use crate::reporter::Reporter;
 
 pub use connect::{ConnectError, QueueSetup};
 use slot::Slots;
-use storm::Storm;
 
 /// One connected ring.
 ///
@@ -95,10 +94,13 @@ pub enum QueueFault {
 }
 
 impl QueueFault {
-    /// Did the guest cause it?
+    /// Who caused it.
     #[must_use]
-    pub const fn is_guests(&self) -> bool {
-        matches!(self, Self::Overrun(_))
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Overrun(_) => Blame::Guest,
+            Self::Events(_) | Self::Host(_) => Blame::Host,
+        }
     }
 }
 

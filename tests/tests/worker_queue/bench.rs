@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use blkback::spec::{DiscardSpec, DiskSpec, EngineChoice, RingSpec, VbdSpec};
+use blkback::vbd::Vbds;
 use broker::channel::{Channel, Received};
 use broker::message::{FromWorker, ToWorker};
 use broker::worker::Link;
@@ -45,7 +46,8 @@ impl Bench {
         let guest = machine.guest(4096).unwrap();
         let (broker, theirs) = Channel::pair().unwrap();
         let worker = std::thread::spawn(|| {
-            blkback::worker::run(Link::adopt(theirs).unwrap(), evtchn::Kind::Sim)
+            let vbds = Vbds::new(evtchn::Kind::Sim);
+            broker::worker::run(Link::adopt(theirs).unwrap(), vbds)
         });
         let bench = Self {
             guest,

@@ -1,4 +1,4 @@
-//! A worker: serves all disks of one guest, in a process that can reach nothing else.
+//! A worker's own side: serves all devices of one guest, in a process that can reach nothing else.
 //!
 //! This thread takes orders from the broker; every queue has a thread of its own. When the broker
 //! dies the worker serves on, and ends with its last device.
@@ -8,31 +8,44 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::Context;
-use broker::channel::ChannelError;
-use broker::message::{Blame, ToWorker};
-use broker::worker::Link;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use evtchn::Evtchn;
-use gntdev::Gntdev;
 use tracing::{error, info, warn};
 
-use crate::reporter::Reporter;
-use crate::spec::VbdSpec;
-use crate::vbd::{News, Vbd, VbdError, VbdHandles};
+use super::crew::{Crew, News};
+use super::{DeviceError, Link, Queue, Recruit, Reporter};
+use crate::channel::ChannelError;
+use crate::message::ToWorker;
+
+/// What a daemon's worker knows about its kind of device.
+pub trait Backend {
+    /// One of a device's queues.
+    type Queue: Queue + 'static;
+
+    /// Makes sense of what the broker's driver said about a device, and of the descriptors that
+    /// came with it: the queues that are to be started. Nothing of the guest is touched yet.
+    ///
+    /// # Errors
+    /// The host's: broker and worker do not fit together.
+    fn open(
+        &mut self,
+        spec: serde_json::Value,
+        fds: Vec<OwnedFd>,
+        reporter: &Reporter,
+    ) -> Result<Vec<Recruit<Self::Queue>>, DeviceError>;
+}
 
 /// Serves until told to end, or until the broker is gone, and then until the last device is closed.
 ///
 /// # Errors
-/// The link to the broker failed in a way that is not its end, or a thread could not be started:
-/// the host's fault.
-pub fn run(link: Link, kind: evtchn::Kind) -> anyhow::Result<()> {
+/// A thread could not be started: the host's fault.
+pub fn run(link: Link, backend: impl Backend) -> anyhow::Result<()> {
     let link = Arc::new(link);
     let orders = listen(&link)?;
     // Bounded by the number of queues that this thread has started.
     let (tell, news) = unbounded();
     let mut worker = Worker {
         link,
-        kind,
+        backend,
         tell,
         devices: HashMap::new(),
         alone: false,
@@ -43,9 +56,9 @@ pub fn run(link: Link, kind: evtchn::Kind) -> anyhow::Result<()> {
 }
 
 #[derive(Debug)]
-struct Worker {
+struct Worker<B> {
     link: Arc<Link>,
-    kind: evtchn::Kind,
+    backend: B,
     tell: Sender<News>,
     devices: HashMap<u32, Device>,
     /// There is no broker: what has closed is forgotten unasked.
@@ -56,7 +69,7 @@ struct Worker {
 /// A device that was connected, until its `Disconnect` is answered.
 #[derive(Debug)]
 struct Device {
-    vbd: Vbd,
+    crew: Crew,
     /// All its queues have ended.
     closed: bool,
     /// Orders to disconnect that were not answered yet: each is answered once.
@@ -65,7 +78,7 @@ struct Device {
 
 type Order = (ToWorker, Vec<OwnedFd>);
 
-impl Worker {
+impl<B: Backend> Worker<B> {
     fn serve(&mut self, orders: &Receiver<Order>, news: &Receiver<News>) {
         while !(self.ending && self.devices.is_empty()) {
             crossbeam_channel::select! {
@@ -106,13 +119,9 @@ impl Worker {
     /// Reports what has become of a device, unless it is none of ours any more.
     fn heed(&mut self, news: News) {
         match news {
-            News::Fault {
-                device,
-                blame,
-                message,
-            } => {
+            News::Fault { device, error } => {
                 if self.devices.contains_key(&device) {
-                    self.reporter(device).fault(blame, message);
+                    self.reporter(device).fault(error.blame, error.message);
                 }
             }
             News::Closed { device } => {
@@ -141,9 +150,9 @@ impl Worker {
             ToWorker::Connect { device, spec } => {
                 let reporter = self.reporter(device);
                 match self.connect(spec, fds, &reporter) {
-                    Ok(vbd) => {
+                    Ok(crew) => {
                         let (closed, owed) = (false, 0);
-                        self.devices.insert(device, Device { vbd, closed, owed });
+                        self.devices.insert(device, Device { crew, closed, owed });
                         reporter.connected();
                     }
                     Err(err) => reporter.failed(err.blame, err.message),
@@ -152,7 +161,7 @@ impl Worker {
             ToWorker::Disconnect { device } => match self.devices.get_mut(&device) {
                 Some(state) => {
                     state.owed += 1;
-                    state.vbd.stop();
+                    state.crew.stop();
                     self.settle(device);
                 }
                 None => self.reporter(device).disconnected(),
@@ -166,48 +175,18 @@ impl Worker {
     }
 
     fn connect(
-        &self,
+        &mut self,
         spec: serde_json::Value,
         fds: Vec<OwnedFd>,
         reporter: &Reporter,
-    ) -> Result<Vbd, VbdError> {
-        let ours = |message: String| VbdError {
-            blame: Blame::Host,
-            message,
-        };
+    ) -> Result<Crew, DeviceError> {
         let device = reporter.device();
         if self.devices.contains_key(&device) {
-            return Err(ours(format!("device {device} is connected already")));
+            let twice = format!("device {device} is connected already");
+            return Err(DeviceError::host(twice));
         }
-        let spec: VbdSpec = serde_json::from_value(spec)
-            .map_err(|err| ours(format!("the broker's description is malformed: {err}")))?;
-        let handles = self
-            .adopt(fds, spec.rings.len())
-            .map_err(|err| ours(format!("{err:#}")))?;
-        Vbd::connect(spec, handles, reporter, self.tell.clone())
-    }
-
-    /// Makes handles of the descriptors: the disk, then for each ring event channels and grants.
-    fn adopt(&self, fds: Vec<OwnedFd>, rings: usize) -> anyhow::Result<VbdHandles> {
-        let got = fds.len();
-        let expected = 1 + 2 * rings;
-        anyhow::ensure!(
-            got == expected && rings > 0,
-            "{got} descriptors came for {rings} rings, expected {expected}"
-        );
-        let mut fds = fds.into_iter();
-        let disk = fds.next().context("no disk")?;
-        let mut handles = Vec::with_capacity(rings);
-        while let (Some(events), Some(grants)) = (fds.next(), fds.next()) {
-            handles.push((
-                Evtchn::adopt(self.kind, events)?,
-                Gntdev::adopt(grants_kind(self.kind), grants)?,
-            ));
-        }
-        Ok(VbdHandles {
-            disk,
-            rings: handles,
-        })
+        let recruits = self.backend.open(spec, fds, reporter)?;
+        Crew::start(recruits, reporter, self.tell.clone())
     }
 }
 
@@ -236,12 +215,4 @@ fn listen(link: &Arc<Link>) -> anyhow::Result<Receiver<Order>> {
         })
         .context("starting the thread that listens to the broker")?;
     Ok(orders)
-}
-
-const fn grants_kind(kind: evtchn::Kind) -> gntdev::Kind {
-    match kind {
-        evtchn::Kind::Xen => gntdev::Kind::Xen,
-        #[cfg(feature = "sim")]
-        evtchn::Kind::Sim => gntdev::Kind::Sim,
-    }
 }

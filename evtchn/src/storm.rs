@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 /// Decides when a port may ring again.
 #[derive(Debug, Default)]
-pub(super) struct Storm {
+pub struct Storm {
     idle_events: u32,
 }
 
 impl Storm {
     /// An event came; how long its port shall stay masked, if at all.
-    pub(super) fn on_event(&mut self, now: Instant) -> Option<Instant> {
+    #[must_use]
+    pub fn on_event(&mut self, now: Instant) -> Option<Instant> {
         self.idle_events = self.idle_events.saturating_add(1);
         let over = self.idle_events.checked_sub(TOLERATED)?;
         let delay = FIRST_DELAY
@@ -24,7 +25,7 @@ impl Storm {
     }
 
     /// A request came.
-    pub(super) const fn on_request(&mut self) {
+    pub const fn on_request(&mut self) {
         self.idle_events = 0;
     }
 }

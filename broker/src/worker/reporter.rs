@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use broker::message::{Blame, FromWorker};
-use broker::worker::Link;
 use tracing::warn;
+
+use super::Link;
+use crate::message::{Blame, FromWorker};
 
 /// Reports about one device, from any of its threads.
 #[derive(Clone, Debug)]

@@ -1,0 +1,91 @@
+//! The start of a daemon's two processes, broker and worker.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Level, Serve, Worker};
+use crate::driver::Driver;
+use crate::hypervisor::{self, Hypervisor};
+use crate::supervisor::{Settings, Supervisor};
+use crate::worker::{self, Backend, Link};
+
+/// Serves devices until the process is asked to end.
+///
+/// # Errors
+/// What an administrator has to mend first.
+pub fn serve(name: &'static str, options: Serve, driver: impl Driver) -> anyhow::Result<()> {
+    let run_dir = options
+        .run_dir
+        .unwrap_or_else(|| default_run_dir(&options.hypervisor));
+    let arguments = [
+        "worker",
+        "--hypervisor",
+        options.hypervisor.kind_name(),
+        "--log",
+        options.log.as_str(),
+    ];
+    let settings = Settings {
+        name,
+        run_dir,
+        worker: worker::Command::own_binary(arguments.map(Into::into).to_vec()),
+        hypervisor: options.hypervisor,
+    };
+    Supervisor::start(settings, driver)?.run()?;
+    Ok(())
+}
+
+/// Serves one guest with the backend that `make` makes for this kind of hypervisor.
+///
+/// # Errors
+/// It was not started by a broker, or this host has no memory or threads left.
+pub fn work<B: Backend>(
+    name: &str,
+    options: &Worker,
+    make: impl FnOnce(evtchn::Kind) -> B,
+) -> anyhow::Result<()> {
+    start_log(options.log);
+    abort_on_panic();
+    let span = tracing::info_span!("guest", domid = options.domid);
+    let _entered = span.enter();
+    // In lists of threads: without it the kernel calls the process "exe".
+    let name = std::ffi::CString::new(format!("{name}/{}", options.domid))?;
+    rustix::thread::set_name(&name).context("naming the process")?;
+    let kind = hypervisor::parse_kind(&options.hypervisor)?;
+    let link = Link::from_stdin()?;
+    worker::run(link, make(kind))
+}
+
+/// A queue that panics must not leave its guest waiting for ever while the others go on: the broker
+/// sees the whole worker end, and closes what it had.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+fn default_run_dir(hypervisor: &Hypervisor) -> PathBuf {
+    match hypervisor {
+        Hypervisor::Xen => PathBuf::from("/run/xen-backends"),
+        #[cfg(feature = "sim")]
+        Hypervisor::Sim(directory) => directory.join("run"),
+    }
+}
+
+/// Logs to standard error: to a terminal in colour, to the journal without its own time.
+pub fn start_log(level: Level) {
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(level == Level::Trace)
+        .with_env_filter(EnvFilter::new(level.as_str()));
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.without_time().init();
+    } else {
+        log.init();
+    }
+}
