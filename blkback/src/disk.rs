@@ -1,7 +1,11 @@
 //! The disk behind a VBD: one open file description and what was promised about it.
 
+mod flushes;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+pub use self::flushes::{Flush, Flushes, Verdict};
 
 use crate::spec::DiskSpec;
 
@@ -14,17 +18,17 @@ use crate::spec::DiskSpec;
 pub struct Disk {
     file: OwnedFd,
     spec: DiskSpec,
-    flush_failed: AtomicBool,
+    flushes: Arc<Flushes>,
 }
 
 impl Disk {
     /// Takes over `file`, which the broker opened and locked according to `spec`.
     #[must_use]
-    pub const fn new(file: OwnedFd, spec: DiskSpec) -> Self {
+    pub fn new(file: OwnedFd, spec: DiskSpec) -> Self {
         Self {
             file,
             spec,
-            flush_failed: AtomicBool::new(false),
+            flushes: Arc::default(),
         }
     }
 
@@ -40,18 +44,16 @@ impl Disk {
         self.spec.block_device
     }
 
-    /// Notes that the storage has failed a flush; true the first time.
-    ///
-    /// The kernel reports a lost write once. From then on nobody knows what is on the medium, so
-    /// no later flush of this disk can honestly succeed.
-    pub fn note_failed_flush(&self) -> bool {
-        !self.flush_failed.swap(true, Ordering::Relaxed)
+    /// The flushes of all queues.
+    #[must_use]
+    pub const fn flushes(&self) -> &Arc<Flushes> {
+        &self.flushes
     }
 
     /// Has a flush failed since the disk was opened?
     #[must_use]
     pub fn has_failed_flush(&self) -> bool {
-        self.flush_failed.load(Ordering::Relaxed)
+        self.flushes.have_lost()
     }
 }
 

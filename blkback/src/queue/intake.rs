@@ -53,6 +53,7 @@ impl Queue {
                     job: Job::from(request.body),
                     copy_failed: false,
                     retries: 0,
+                    flush: None,
                 };
                 self.slots.occupy(task);
                 self.start(token)?;

@@ -8,6 +8,7 @@ use tracing::{error, warn};
 use super::slot::{Job, Move, Next, Task};
 use super::{Queue, QueueFault};
 use crate::data::Run;
+use crate::disk::{Flush, Verdict};
 use crate::engine::{Completion, Io, IoKind};
 
 impl Queue {
@@ -57,10 +58,7 @@ impl Queue {
             let Some(task) = self.slots.task(token) else {
                 continue;
             };
-            // The kernel tells one of several flushes of a lost write, and the others that all is
-            // well.
-            let lost = matches!(task.job, Job::Flush) && self.disk.has_failed_flush();
-            if task.copy_failed || lost {
+            if task.copy_failed {
                 self.fail(token);
             } else {
                 let response = task.echo.okay();
@@ -75,6 +73,9 @@ impl Queue {
         let Some(task) = self.slots.task(token) else {
             return Ok(());
         };
+        if task.job.is_flush() && task.flush.is_none() {
+            task.flush = Some(self.disk.flushes().begin());
+        }
         let io = match &task.job {
             Job::Move(job) if job.flush_first => Io::flush(token),
             Job::Move(job) => Io {
@@ -149,6 +150,15 @@ impl Queue {
                 return Ok(());
             }
         };
+        match task.flush.as_mut().map(Flush::done) {
+            None => {}
+            Some(Verdict::Kept) => task.flush = None,
+            Some(Verdict::Again) => return self.submit(token),
+            Some(Verdict::Lost) => {
+                self.fail(token);
+                return Ok(());
+            }
+        }
         let next = task.job.completed(bytes);
         let given_up = match &task.job {
             // A hint may be dropped half-way; a guest that is going must not take hours.
@@ -194,11 +204,7 @@ impl Queue {
         let Some(task) = self.slots.task(token) else {
             return;
         };
-        let is_flush = match &task.job {
-            Job::Flush => true,
-            Job::Move(job) => job.flush_first,
-            _ => false,
-        };
+        let lost_first = task.flush.take().is_some_and(|mut flush| flush.failed());
         if matches!(task.job, Job::Discard { .. }) && is_unsupported(errno) {
             // The frontend stops asking, which is what it should do.
             let response = task.echo.unsupported();
@@ -210,7 +216,7 @@ impl Queue {
             let errors = self.counters.disk_errors;
             warn!(%errno, errors, "the disk failed a request; see the kernel log for its reason");
         }
-        if is_flush && self.disk.note_failed_flush() {
+        if lost_first {
             self.reporter.alert(format!(
                 "a flush failed ({errno}): writes that were answered may be lost. All writes are \
                  refused from now on; check the storage, then detach and attach the disk"

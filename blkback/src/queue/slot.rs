@@ -11,6 +11,7 @@ use ring_proto::Claim;
 use ring_proto::blkif::{Body, Echo, Extent, Geometry, Indirect, RawRequest, Request, Transfer};
 
 use crate::data::{DataPath, GuestRange, PAGE, Run};
+use crate::disk::Flush;
 
 /// A place for one request.
 #[derive(Debug, Default)]
@@ -36,6 +37,8 @@ pub(super) struct Task {
     pub(super) copy_failed: bool,
     /// Times the disk said "again" and was asked again.
     pub(super) retries: u8,
+    /// The flush that the disk was asked for on behalf of it.
+    pub(super) flush: Option<Flush>,
 }
 
 impl Slot {
@@ -201,6 +204,15 @@ impl Job {
                 }
             }
             Self::Flush | Self::Fetch { .. } | Self::Withheld => Next::Answer,
+        }
+    }
+
+    /// Is its next operation a flush?
+    pub(super) const fn is_flush(&self) -> bool {
+        match self {
+            Self::Flush => true,
+            Self::Move(job) => job.flush_first,
+            Self::Fetch { .. } | Self::Withheld | Self::Discard { .. } => false,
         }
     }
 
