@@ -221,22 +221,50 @@ impl<M: RingMemory> BackRing<M> {
         Notify::on_moving(old, new, event)
     }
 
+    /// How many requests wait to be taken. The guest's index is read again only when fewer than
+    /// `enough` were seen before.
+    ///
+    /// # Errors
+    /// [`Overrun`], as [`take`](Self::take).
+    #[inline]
+    pub fn waiting(&mut self, enough: u32) -> Result<u32, Overrun> {
+        if self.seen() < enough {
+            self.look()?;
+        }
+        Ok(self.seen())
+    }
+
     /// Asks the guest to notify us of the next request, and looks once more. `true`: requests wait,
     /// do not sleep (`ring.h`, `RING_FINAL_CHECK_FOR_REQUESTS`).
     ///
     /// # Errors
     /// [`Overrun`], as [`take`](Self::take).
     pub fn rearm(&mut self) -> Result<bool, Overrun> {
-        if self.req_cons != self.req_seen {
+        self.rearm_for(1)
+    }
+
+    /// As [`rearm`](Self::rearm), for who can use nothing less than `wanted` requests at once (1 to
+    /// [`slots`](Self::slots)): the notification comes with the last of them. `true`: so many wait.
+    ///
+    /// # Errors
+    /// [`Overrun`], as [`take`](Self::take).
+    pub fn rearm_for(&mut self, wanted: u32) -> Result<bool, Overrun> {
+        if self.seen() >= wanted {
             return Ok(true);
         }
-        let event = self.req_cons.wrapping_add(1);
+        let event = self.req_cons.wrapping_add(wanted);
         self.shared.word(REQ_EVENT).store(event, Ordering::Relaxed);
         // The guest: store req_prod, full barrier, load req_event. We: store req_event, full
         // barrier, load req_prod. Either it sees that we wait and notifies, or we see its request
         // and stay awake. Both may happen, and then one event is spurious; neither cannot.
         fence(Ordering::SeqCst);
-        self.look()
+        self.look()?;
+        Ok(self.seen() >= wanted)
+    }
+
+    /// Requests found and not taken yet.
+    const fn seen(&self) -> u32 {
+        self.req_seen.wrapping_sub(self.req_cons)
     }
 
     /// Hands out again the claim of a request that an earlier backend took at `position` and left

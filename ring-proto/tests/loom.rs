@@ -76,6 +76,29 @@ fn a_second_request_wakes_a_backend_that_falls_asleep_again() {
     });
 }
 
+/// A backend that can use nothing less than two requests, which come one by one.
+#[test]
+fn the_second_request_wakes_a_backend_that_waits_for_two() {
+    loom::model(|| {
+        let (mut front, mut back) = pair(2, u32::MAX - 1);
+        let frontend = thread::spawn(move || {
+            let mut last = Notify::NotNeeded;
+            for word in [6, 7] {
+                front.push_request(&[word]).unwrap();
+                last = front.publish();
+            }
+            last
+        });
+        let awake = back.rearm_for(2).unwrap();
+        assert!(!awake || back.waiting(2) == Ok(2));
+        let notify = frontend.join().unwrap();
+        assert!(
+            awake || notify == Notify::Needed,
+            "asleep with two requests waiting"
+        );
+    });
+}
+
 /// A frontend that goes to sleep while its answer arrives: it sees the answer, or it is notified.
 #[test]
 fn an_answer_wakes_a_frontend_that_falls_asleep() {

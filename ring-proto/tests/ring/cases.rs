@@ -111,6 +111,36 @@ fn fe_11_nothing_published_means_no_event() {
 }
 
 #[test]
+fn who_needs_several_requests_is_woken_by_the_last_of_them() {
+    let (mut front, mut back, memory) = pair(8, 2, u32::MAX);
+    assert_eq!(back.rearm_for(3), Ok(false));
+    assert_eq!(memory[REQ_EVENT].load(Ordering::Relaxed), 2);
+    for (waiting, notify) in [
+        (1, Notify::NotNeeded),
+        (2, Notify::NotNeeded),
+        (3, Notify::Needed),
+    ] {
+        front.push_request(&[waiting]).unwrap();
+        assert_eq!(front.publish(), notify);
+        assert_eq!(back.waiting(3), Ok(waiting));
+    }
+    assert_eq!(back.rearm_for(3), Ok(true));
+    assert!(back.take::<2>().unwrap().is_some());
+    assert_eq!((back.rearm(), back.rearm_for(3)), (Ok(true), Ok(false)));
+}
+
+#[test]
+fn enough_that_was_seen_is_not_looked_for_again() {
+    let (mut front, mut back, memory) = pair(4, 2, 0);
+    front.push_request(&[1]).unwrap();
+    let _ = front.publish();
+    assert_eq!(back.waiting(1), Ok(1));
+    memory[REQ_PROD].store(100, Ordering::Relaxed);
+    assert_eq!(back.waiting(1), Ok(1));
+    assert!(back.waiting(2).is_err());
+}
+
+#[test]
 fn a_ring_that_does_not_fit_is_refused() {
     let shape = RingShape::new(32, 28).unwrap();
     let short: Vec<AtomicU32> = (0..shape.words() - 1).map(|_| AtomicU32::new(0)).collect();
