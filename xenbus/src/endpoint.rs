@@ -86,15 +86,14 @@ impl Link {
             path: endpoint.path().to_owned(),
             errno,
         })?;
-        let kernel = matches!(endpoint, Endpoint::Kernel(_));
-        Ok(Self::over(fd, kernel))
+        Ok(Self::over(fd, endpoint))
     }
 
-    fn over(fd: OwnedFd, kernel: bool) -> Self {
+    pub(crate) fn over(fd: OwnedFd, endpoint: &Endpoint) -> Self {
         let scratch = Box::new([0; 8192]);
         Self {
             fd,
-            kernel,
+            kernel: matches!(endpoint, Endpoint::Kernel(_)),
             decoder: Decoder::default(),
             outbox: Vec::new(),
             frames: [].into(),
@@ -112,6 +111,16 @@ impl Link {
         } else {
             PAYLOAD_MAX
         }
+    }
+
+    /// How many requests may be sent ahead of their answers.
+    ///
+    /// xenstored lets an unprivileged domain have 20 outstanding. The kernel's device has one buffer
+    /// for each open file, from which its own thread copies a request's payload later than `write`
+    /// returns (`xenbus_dev_request_and_reply`, `process_writes`): the next request overwrites it,
+    /// and xenstored is asked for something that nobody wants.
+    pub(crate) const fn window(&self) -> usize {
+        if self.kernel { 1 } else { 16 }
     }
 
     /// Queues a message; [`Link::flush`] sends it.

@@ -46,6 +46,11 @@ impl Watches {
             .or_insert(0);
     }
 
+    pub(crate) fn has(&self, path: &str, token: &str) -> bool {
+        let paths = self.registered.get(token);
+        paths.is_some_and(|paths| paths.contains_key(path))
+    }
+
     /// Forgets a watch together with its waiting events.
     pub(crate) fn remove(&mut self, path: &str, token: &str) {
         if let Some(paths) = self.registered.get_mut(token) {

@@ -8,24 +8,22 @@ use crate::request::{Reply, Request};
 use crate::store::Store;
 use crate::wire::{self, Message, Op};
 
-/// Requests sent ahead of their answers. xenstored lets an unprivileged domain have 20 outstanding.
-const WINDOW: usize = 16;
-
 impl Store {
     pub(crate) fn one(&mut self, tx: u32, request: &Request) -> Result<Reply, StoreError> {
         let replies = self.exchange(tx, std::slice::from_ref(request))?;
         replies.into_iter().next().ok_or(StoreError::Lost)
     }
 
-    /// Sends requests ahead of their answers, at most [`WINDOW`] of them, and returns the answers
-    /// in order.
+    /// Sends requests ahead of their answers, as many as the link allows, and returns the answers in
+    /// order.
     pub(crate) fn exchange(
         &mut self,
         tx: u32,
         requests: &[Request],
     ) -> Result<Vec<Reply>, StoreError> {
         // Checked beforehand, so that nothing is half sent.
-        let limit = self.link.as_ref().ok_or(StoreError::Lost)?.payload_limit();
+        let link = self.link.as_ref().ok_or(StoreError::Lost)?;
+        let (limit, window) = (link.payload_limit(), link.window());
         requests
             .iter()
             .try_for_each(|request| request.fits(limit))?;
@@ -34,7 +32,7 @@ impl Store {
         let first = self.last_request.wrapping_add(1);
         let (mut sent, mut answered) = (0, 0);
         while answered < requests.len() {
-            while let Some(request) = requests.get(sent).filter(|_| sent - answered < WINDOW) {
+            while let Some(request) = requests.get(sent).filter(|_| sent - answered < window) {
                 self.last_request = self.last_request.wrapping_add(1);
                 let message = request.message(self.last_request, tx);
                 self.guarded(|link| link.post(&message))?;
@@ -103,5 +101,48 @@ impl Store {
 
     fn abandon<T>(&mut self, nonsense: &str) -> Result<T, StoreError> {
         self.guarded(|_| Err(StoreError::Protocol(nonsense.to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::endpoint::Endpoint;
+
+    /// How many of 40 requests are sent to a xenstored that answers none of them.
+    fn sent_ahead(endpoint: Endpoint) -> usize {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let link = Link::over(ours.into(), &endpoint);
+        let mut store = Store::over(link, endpoint);
+        store.set_patience(Duration::from_millis(1));
+        let requests: Vec<Request> = (0..40)
+            .map(|n| Request::path(Op::Read, &format!("/a/{n}")).unwrap())
+            .collect();
+        let refused = store.exchange(0, &requests);
+        assert!(
+            matches!(refused, Err(StoreError::Timeout(_))),
+            "{refused:?}"
+        );
+        drop(store);
+        let mut bytes = Vec::new();
+        theirs.read_to_end(&mut bytes).unwrap();
+        let mut decoder = wire::Decoder::default();
+        decoder.feed(&bytes);
+        std::iter::from_fn(|| decoder.next_message().unwrap()).count()
+    }
+
+    #[test]
+    fn a_socket_takes_requests_ahead_of_their_answers() {
+        assert_eq!(sent_ahead(Endpoint::Socket("/s".into())), 16);
+    }
+
+    #[test]
+    fn the_kernel_has_room_for_one_request() {
+        assert_eq!(sent_ahead(Endpoint::Kernel("/k".into())), 1);
     }
 }

@@ -129,6 +129,12 @@ impl Request {
         op == self.op || op == Op::Error
     }
 
+    /// The error of a request that need not be sent to be refused.
+    pub(crate) fn refused(self, errno: Errno) -> StoreError {
+        let Self { op, path, .. } = self;
+        StoreError::Refused { op, path, errno }
+    }
+
     pub(crate) fn reply(&self, message: Message) -> Reply {
         if message.op == Op::Error {
             let errno = Errno::parse(&message.payload);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ring_proto::DomId;
 
 use crate::endpoint::{Endpoint, Link};
+use crate::errno::Errno;
 use crate::error::StoreError;
 use crate::events::{WatchEvent, Watches};
 use crate::number;
@@ -38,13 +39,17 @@ impl Store {
     /// [`StoreError::Open`] when nobody listens there.
     pub fn connect(endpoint: Endpoint) -> Result<Self, StoreError> {
         let link = Link::open(&endpoint, Instant::now() + PATIENCE)?;
-        Ok(Self {
+        Ok(Self::over(link, endpoint))
+    }
+
+    pub(crate) fn over(link: Link, endpoint: Endpoint) -> Self {
+        Self {
             endpoint,
             link: Some(link),
             last_request: 0,
             patience: PATIENCE,
             watches: Watches::default(),
-        })
+        }
     }
 
     /// Sets how long a call may wait for its answers.
@@ -175,14 +180,14 @@ impl Store {
     /// Refused (`EEXIST`: registered already) or disconnected.
     pub fn watch(&mut self, path: &str, token: &str) -> Result<(), StoreError> {
         let request = Request::watch(path, token)?;
+        // The kernel's device would register it a second time, and every event would come twice.
+        if self.watches.has(path, token) {
+            return Err(request.refused(Errno::Exists));
+        }
         // Registered before it is asked for: the first event can come together with the answer.
-        let known = self
-            .watches
-            .iter()
-            .any(|watch| watch.path == path && watch.token == token);
         self.watches.add(path, token);
         let outcome = self.one(0, &request).and_then(Reply::done);
-        if !known && outcome.is_err() {
+        if outcome.is_err() {
             self.watches.remove(path, token);
         }
         outcome
@@ -194,6 +199,10 @@ impl Store {
     /// Refused (`ENOENT`: there was none) or disconnected.
     pub fn unwatch(&mut self, path: &str, token: &str) -> Result<(), StoreError> {
         let request = Request::unwatch(path, token)?;
+        // The kernel's device says that all is well.
+        if !self.watches.has(path, token) {
+            return Err(request.refused(Errno::NoEntry));
+        }
         self.watches.remove(path, token);
         self.one(0, &request)?.done()
     }

@@ -1,13 +1,17 @@
 //! Real Xen by hand: builds the machine's image, runs scenarios, opens a shell in dom0, and
 //! compares our backend with the kernel's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use pv_tests::realxen::dom0::Dom0;
 use pv_tests::realxen::{self, Backend, Console, Options, bench, image, scenario};
+
+/// How long a script may run.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(540);
 
 /// Boots Xen and a Debian dom0 in an emulated computer, and tries things in it.
 #[derive(Debug, Parser)]
@@ -37,6 +41,15 @@ enum Verb {
     },
     /// Boot and open a shell in dom0; `poweroff -f` there ends it.
     Shell {
+        /// The daemon, to be found in /share/bin [default: xen-blkback beside this program, if
+        /// there].
+        #[arg(long, value_name = "PROGRAM")]
+        daemon: Option<PathBuf>,
+    },
+    /// Boot, run a shell script in dom0, and print what it prints.
+    Script {
+        /// The script.
+        file: PathBuf,
         /// The daemon, to be found in /share/bin [default: xen-blkback beside this program, if
         /// there].
         #[arg(long, value_name = "PROGRAM")]
@@ -75,6 +88,7 @@ fn main() -> anyhow::Result<ExitCode> {
             ..
         } => run(&names, backend, daemon),
         Verb::Shell { daemon } => shell(daemon),
+        Verb::Script { file, daemon } => script(&file, daemon),
         Verb::Bench { daemon } => {
             let options = realxen::options(Backend::Daemon, Some(&or_beside(daemon)?))?;
             let table = bench::bench(options)?;
@@ -108,6 +122,16 @@ fn shell(daemon: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     })?;
     dom0.wait()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn script(file: &Path, daemon: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let daemon = daemon.or_else(|| or_beside(None).ok().filter(|path| path.is_file()));
+    let mut dom0 = Dom0::boot(realxen::options(Backend::Daemon, daemon.as_deref())?)?;
+    let output = dom0.run(&text, SCRIPT_LIMIT)?;
+    print!("{}", output.stdout);
+    eprint!("{}", output.stderr);
+    Ok(ExitCode::from(u8::try_from(output.status).unwrap_or(1)))
 }
 
 fn or_beside(daemon: Option<PathBuf>) -> anyhow::Result<PathBuf> {

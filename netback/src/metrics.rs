@@ -1,0 +1,29 @@
+//! What a queue counts about itself: plain numbers, written by one thread.
+
+/// Counters of one queue since it was connected. Directions are the guest's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames that the guest has transmitted and the tap has taken.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Frames of the guest that were refused: malformed slots, missing grants, headers that do not
+    /// fit what was said about them.
+    pub tx_refused: u64,
+    /// Frames of the guest that the tap has not taken, for instance because the interface is down.
+    pub tx_dropped: u64,
+    /// Frames that the guest has received.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames for the guest that it cannot take: more than was agreed to.
+    pub rx_refused: u64,
+    /// Frames for the guest that it has not asked for: multicast that is not on its list.
+    pub rx_filtered: u64,
+    /// Frames for the guest that were thrown away because it had stopped receiving.
+    pub rx_dropped: u64,
+    /// Frames whose pages the guest took away while they were being received.
+    pub rx_failed: u64,
+    /// Times the guest was notified.
+    pub notifications: u64,
+}

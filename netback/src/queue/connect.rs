@@ -1,0 +1,144 @@
+//! From what the broker sent to a running queue.
+
+use std::num::NonZeroU16;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use broker::message::Blame;
+use evtchn::{Evtchn, EvtchnError, RemotePort, Storm};
+use gntdev::{Access, Gntdev, GrantError, Mapping};
+use ring_proto::netif::{RxRing, TxOffer, TxRing};
+use ring_proto::{AttachError, GrantRef};
+
+use super::Queue;
+use super::rx::Rx;
+use super::tx::Tx;
+use crate::metrics::Counters;
+use crate::spec::QueueSpec;
+use crate::tap::TapQueue;
+use crate::vif::Vif;
+
+/// Everything that one queue is made of.
+#[derive(Debug)]
+pub struct QueueSetup {
+    /// Its part of the tap.
+    pub tap: TapQueue,
+    /// Event channels, restricted to the guest.
+    pub events: Evtchn,
+    /// Grants.
+    pub grants: Gntdev,
+    /// Where the frontend put the rings.
+    pub rings: QueueSpec,
+    /// What it shares with the VIF's other queues.
+    pub vif: Arc<Vif>,
+    /// Written once when the queues shall end.
+    pub stop: Arc<OwnedFd>,
+}
+
+/// Why a queue could not be connected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A ring page cannot be mapped.
+    #[error("{ring} ring, page {gref}: {source}")]
+    Map {
+        /// Which ring.
+        ring: &'static str,
+        /// Its grant reference.
+        gref: u32,
+        /// Why not.
+        source: GrantError,
+    },
+    /// A ring is in no state that a backend can join.
+    #[error("{ring} ring cannot be joined: {source}")]
+    Attach {
+        /// Which ring.
+        ring: &'static str,
+        /// Why not.
+        source: AttachError,
+    },
+    /// An event channel cannot be bound.
+    #[error("event channel: {0}")]
+    Bind(#[from] EvtchnError),
+    /// There is no memory for private pages.
+    #[error("private pages: {0}")]
+    Pages(#[from] GrantError),
+}
+
+impl ConnectError {
+    /// Who has to mend it.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        let guest = match self {
+            Self::Attach { .. } => true,
+            Self::Map { source, .. } => source.blames_guest(),
+            Self::Bind(source) => matches!(
+                source,
+                EvtchnError::Stale { .. } | EvtchnError::NoDomain { .. }
+            ),
+            Self::Pages(_) => false,
+        };
+        if guest { Blame::Guest } else { Blame::Host }
+    }
+}
+
+impl Queue {
+    /// Maps the rings and binds the ports.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; everything that was had by then is given back.
+    pub fn connect(setup: QueueSetup) -> Result<Self, ConnectError> {
+        let QueueSetup {
+            tap,
+            mut events,
+            grants,
+            rings,
+            vif,
+            stop,
+        } = setup;
+        let dom = vif.dom();
+        let grants = Arc::new(grants);
+        let map = |ring, gref| -> Result<Mapping, ConnectError> {
+            grants
+                .map(dom, &[GrantRef::new(gref)], Access::ReadWrite)
+                .map_err(|source| ConnectError::Map { ring, gref, source })
+        };
+        let attach = |ring| move |source| ConnectError::Attach { ring, source };
+        let tx = TxRing::attach(map(TX, rings.tx_ref)?, offer(&vif)).map_err(attach(TX))?;
+        let rx = RxRing::attach(map(RX, rings.rx_ref)?).map_err(attach(RX))?;
+        let tx = Tx::new(tx, Arc::clone(&grants), Arc::clone(&vif))?;
+        let rx = Rx::new(rx, Arc::clone(&grants), vif)?;
+        let tx_port = events.bind(dom, RemotePort(rings.tx_port))?;
+        let rx_port = if rings.rx_port == rings.tx_port {
+            tx_port
+        } else {
+            events.bind(dom, RemotePort(rings.rx_port))?
+        };
+        Ok(Self {
+            tx,
+            rx,
+            tap,
+            events,
+            ports: [tx_port, rx_port],
+            stop,
+            storm: Storm::default(),
+            unmask_at: None,
+            counters: Counters::default(),
+        })
+    }
+}
+
+/// What the guest may transmit.
+fn offer(vif: &Vif) -> TxOffer {
+    TxOffer {
+        max_frame: vif.mtu() + HEADERS,
+        gso_v4: true,
+        gso_v6: true,
+        gso_floor: NonZeroU16::new(vif.gso_floor()).unwrap_or(NonZeroU16::MIN),
+    }
+}
+
+/// An Ethernet header and a VLAN tag, which the MTU does not count.
+const HEADERS: u32 = 18;
+const TX: &str = "transmit";
+const RX: &str = "receive";

@@ -1,0 +1,238 @@
+//! One queue of a VIF: a transmit ring, a receive ring, and a queue of the tap between them.
+//!
+//! The whole life of a queue is [`Queue::run`], on a thread of its own. One pass looks at everything
+//! once:
+//!
+//! ```text
+//! hear      what has rung, and whether it rings too often
+//! transmit  slots ─► packets ─► one GRANT_COPY ─► headers ─► tap, in order        tx.rs
+//! receive   tap ─► frames ─► requests that were waited for ─► one GRANT_COPY      rx.rs
+//! publish   both rings once; notify if the guest asked
+//! rearm     look again; sleep in poll
+//! ```
+//!
+//! Frames for a guest are left in the tap, whose queue is bounded and counts what it drops, until
+//! the guest has posted buffers for the longest that there may be (XSA-392).
+
+mod connect;
+mod rx;
+mod sys;
+mod tx;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use broker::message::Blame;
+use evtchn::{Evtchn, EvtchnError, LocalPort, Storm};
+use gntdev::GrantError;
+use ring_proto::netif::TxFault;
+use ring_proto::{Notify, Overrun};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+pub use connect::{ConnectError, QueueSetup};
+use rx::Rx;
+use tx::Tx;
+
+use crate::metrics::Counters;
+use crate::tap::TapQueue;
+
+/// One connected queue.
+///
+/// Having one tells you that its rings are mapped and its ports bound. Dropping it gives everything
+/// back.
+#[derive(Debug)]
+pub struct Queue {
+    tx: Tx,
+    rx: Rx,
+    tap: TapQueue,
+    events: Evtchn,
+    /// Transmit and receive; the same if the frontend has one for both.
+    ports: [LocalPort; 2],
+    stop: Arc<OwnedFd>,
+    storm: Storm,
+    /// The ports stay masked until then.
+    unmask_at: Option<Instant>,
+    counters: Counters,
+}
+
+/// Why a queue ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueFault {
+    /// The guest broke the transmit ring for good.
+    #[error("the frontend broke the transmit ring: {0}")]
+    Tx(#[from] TxFault),
+    /// The guest broke the receive ring for good.
+    #[error("the frontend broke the receive ring: {0}")]
+    Rx(#[from] Overrun),
+    /// The event channel failed.
+    #[error("event channel: {0}")]
+    Events(#[from] EvtchnError),
+    /// Grants cannot be copied at all.
+    #[error("grant copy: {0}")]
+    Grants(#[from] GrantError),
+    /// The tap failed.
+    #[error("tap: {0}")]
+    Tap(#[source] io::Error),
+    /// The queue cannot sleep.
+    #[error("poll: {0}")]
+    Poll(#[source] io::Error),
+}
+
+impl QueueFault {
+    /// Who caused it.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Tx(_) | Self::Rx(_) => Blame::Guest,
+            Self::Events(_) | Self::Grants(_) | Self::Tap(_) | Self::Poll(_) => Blame::Host,
+        }
+    }
+}
+
+/// What woke a queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Woken {
+    event: bool,
+    tap: bool,
+    stop: bool,
+}
+
+impl Queue {
+    /// Serves the rings until it is told to stop.
+    ///
+    /// # Errors
+    /// [`QueueFault`]: the queue cannot go on. What was taken is answered where that is possible.
+    pub fn run(&mut self) -> Result<(), QueueFault> {
+        // What was there before the ports were bound.
+        let mut woken = Woken {
+            event: true,
+            tap: true,
+            stop: false,
+        };
+        while !woken.stop {
+            let now = Instant::now();
+            if woken.event {
+                self.hear(now)?;
+            }
+            woken = if self.pass(woken, now)? {
+                self.wait(Some(now))?
+            } else {
+                let deadline = self.deadline();
+                self.wait(deadline)?
+            };
+        }
+        Ok(())
+    }
+
+    /// What this queue has done so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// True if there is more to do right now.
+    fn pass(&mut self, woken: Woken, now: Instant) -> Result<bool, QueueFault> {
+        let mut busy = self.tx.sweep(&self.tap, &mut self.counters, now)?;
+        if woken.tap {
+            self.rx.note_frames();
+        }
+        busy |= self.rx.sweep(&self.tap, &mut self.counters, now)?;
+        self.publish()?;
+        self.unmask_when_due(now)?;
+        Ok(busy || self.tx.rearm(now)? | self.rx.rearm()?)
+    }
+
+    /// Shows the guest its answers, and rings once for each ring that asked, or once for both.
+    fn publish(&mut self) -> Result<(), QueueFault> {
+        let [tx_port, rx_port] = self.ports;
+        let asked = [self.tx.publish(), self.rx.publish()].map(|notify| notify == Notify::Needed);
+        let ports: &[LocalPort] = match asked {
+            [false, false] => &[],
+            [true, true] if tx_port != rx_port => &[tx_port, rx_port],
+            [true, _] => &[tx_port],
+            [false, true] => &[rx_port],
+        };
+        for &port in ports {
+            self.counters.notifications += 1;
+            self.events.notify(port)?;
+        }
+        Ok(())
+    }
+
+    /// Something has rung: empties the channel, and lets it ring again unless it rings for nothing.
+    fn hear(&mut self, now: Instant) -> Result<(), QueueFault> {
+        // Room for more than there are: a buffer that is not full needs no second look.
+        let mut ports = [self.ports[0]; 4];
+        loop {
+            match self.events.pending(&mut ports) {
+                Ok(seen) if seen < ports.len() => break,
+                // An overflow may have swallowed our event: as good as having seen it.
+                Ok(_) | Err(EvtchnError::Overflow) => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        if self.tx.is_waited_for()? || self.rx.is_waited_for()? {
+            self.storm.on_request();
+        }
+        self.unmask_at = self.storm.on_event(now);
+        match self.unmask_at {
+            None => Ok(self.events.unmask(&self.ports)?),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Lets masked ports ring again when their time has come.
+    fn unmask_when_due(&mut self, now: Instant) -> Result<(), QueueFault> {
+        if self.unmask_at.is_some_and(|due| due <= now) {
+            self.unmask_at = None;
+            self.events.unmask(&self.ports)?;
+        }
+        Ok(())
+    }
+
+    /// When to look again without being woken.
+    fn deadline(&self) -> Option<Instant> {
+        [self.unmask_at, self.tx.held_until(), self.rx.look_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<Woken, QueueFault> {
+        let timeout = deadline.map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            // Rounded up: a deadline that is reached a moment early would be polled for.
+            Timespec::try_from(left + Duration::from_nanos(1)).unwrap_or_default()
+        });
+        let stop = PollFd::new(&*self.stop, PollFlags::IN);
+        let events = self.events.wait_fd();
+        let events = PollFd::new(&events, PollFlags::IN);
+        let frames = PollFd::new(&self.tap, PollFlags::IN);
+        let mut all = [stop, events, frames];
+        // Frames that cannot be taken do not wake us.
+        let watched = if self.rx.has_room() { 3 } else { 2 };
+        let polled = poll(all.get_mut(..watched).unwrap_or_default(), timeout.as_ref());
+        match polled {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(QueueFault::Poll(errno.into())),
+        }
+        let [stop, event, tap] = all.map(|fd| !fd.revents().is_empty());
+        Ok(Woken { event, tap, stop })
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let [tx, rx] = self.ports;
+        let both: &[LocalPort] = if tx == rx { &[tx] } else { &[tx, rx] };
+        for &port in both {
+            if let Err(err) = self.events.unbind(port) {
+                tracing::debug!(%err, "the port closes with its device");
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! From the tap to the guest.
+//!
+//! A frame is fetched only when the guest has posted buffers for the longest that there may be, so
+//! whatever comes out of the tap can be placed at once and nothing is kept here. A guest that posts
+//! none for too long loses its carrier, and with it what waits: nobody's memory fills up (NET-12).
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gntdev::{CopyDirection, CopySegment, GrantError, Gntdev, LocalPages, Mapping};
+use ring_proto::netif::{MAX_RX_FRAME, RxFeatures, RxRing, RxSlot};
+use ring_proto::{DomId, Notify};
+use rustix::io::Errno;
+
+use super::{QueueFault, sys};
+use crate::metrics::Counters;
+use crate::tap::TapQueue;
+use crate::vif::Vif;
+use crate::vnet::{self, VNET_LEN};
+
+/// The receiving half of a queue.
+#[derive(Debug)]
+pub(super) struct Rx {
+    ring: RxRing<Mapping>,
+    grants: Arc<Gntdev>,
+    dom: DomId,
+    vif: Arc<Vif>,
+    pages: LocalPages,
+    features: RxFeatures,
+    /// Requests that the longest frame takes.
+    most: u32,
+    /// So many wait, as far as is known.
+    room: bool,
+    /// The tap may hold frames.
+    frames: bool,
+    /// There has been no room since.
+    without_room: Option<Instant>,
+    /// The carrier was taken away for it.
+    stalled: bool,
+    copies: Vec<CopySegment>,
+    owners: Vec<RxSlot>,
+}
+
+impl Rx {
+    pub(super) fn new(
+        ring: RxRing<Mapping>,
+        grants: Arc<Gntdev>,
+        vif: Arc<Vif>,
+    ) -> Result<Self, GrantError> {
+        let features = vif.rx_features();
+        Ok(Self {
+            ring,
+            grants,
+            dom: vif.dom(),
+            most: features.most_requests(vif.mtu()),
+            vif,
+            pages: LocalPages::new(PAGES)?,
+            features,
+            room: false,
+            frames: true,
+            without_room: None,
+            stalled: false,
+            copies: Vec::new(),
+            owners: Vec::new(),
+        })
+    }
+
+    /// The tap is readable.
+    pub(super) const fn note_frames(&mut self) {
+        self.frames = true;
+    }
+
+    /// Is there room for a frame, so that the tap is worth waiting for?
+    pub(super) const fn has_room(&self) -> bool {
+        self.room
+    }
+
+    /// Brings the guest what the tap holds, as far as its buffers go; true if there may be more
+    /// right now.
+    pub(super) fn sweep(
+        &mut self,
+        tap: &TapQueue,
+        counters: &mut Counters,
+        now: Instant,
+    ) -> Result<bool, QueueFault> {
+        self.follow_changes();
+        let more = self.fetch(tap, counters)?;
+        self.deliver(counters)?;
+        self.watch_stall(tap, counters, now)?;
+        Ok(more)
+    }
+
+    /// Moves frames from the tap into private memory, and decides where each goes.
+    fn fetch(&mut self, tap: &TapQueue, counters: &mut Counters) -> Result<bool, QueueFault> {
+        let mut fill = 0;
+        while self.frames && self.look_for_room()? {
+            if fill + ROOM > self.pages.len() {
+                return Ok(true);
+            }
+            let at = fill + PAGE;
+            let header = at - VNET_LEN;
+            let got = match sys::receive(tap.as_fd(), &self.pages, (header, VNET_LEN + FRAME)) {
+                Ok(got) => got,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {
+                    self.frames = false;
+                    break;
+                }
+                Err(errno) => return Err(QueueFault::Tap(errno.into())),
+            };
+            let len = got.saturating_sub(VNET_LEN);
+            if self.place(at, len, counters)? {
+                fill = (at + len).next_multiple_of(PAGE);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Places a frame of `len` bytes at `at` in the guest's buffers; false if it is not for it.
+    fn place(
+        &mut self,
+        at: usize,
+        len: usize,
+        counters: &mut Counters,
+    ) -> Result<bool, QueueFault> {
+        let mut head = [0; VNET_LEN + vnet::HEAD];
+        let seen = (VNET_LEN + len).min(head.len());
+        let Some(head) = head.get_mut(..seen) else {
+            return Ok(false);
+        };
+        self.pages.read(at - VNET_LEN, head)?;
+        let Some((header, head)) = head.split_first_chunk::<VNET_LEN>() else {
+            return Ok(false);
+        };
+        if !self.vif.hears(head) {
+            counters.rx_filtered += 1;
+            return Ok(false);
+        }
+        let offload = vnet::to_guest(header, head);
+        let planned = offload.map_err(|why| why.to_string()).and_then(|offload| {
+            let len = u32::try_from(len).unwrap_or(u32::MAX);
+            let plan = self.features.plan(len, offload, None);
+            plan.map_err(|why| why.to_string())
+        });
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(why) => {
+                tracing::debug!(%why, "frame not given to the guest");
+                counters.rx_refused += 1;
+                return Ok(false);
+            }
+        };
+        let (copies, owners) = (&mut self.copies, &mut self.owners);
+        let placed = self.ring.place(&plan, |piece| {
+            let local = at + piece.from as usize;
+            let to_guest = CopyDirection::ToGuest;
+            let (offset, len) = (piece.offset, piece.len);
+            copies.push(CopySegment::new(piece.gref, offset, local, len, to_guest));
+            owners.push(piece.slot);
+        })?;
+        if placed {
+            counters.rx_frames += 1;
+            counters.rx_bytes += len as u64;
+        }
+        Ok(placed)
+    }
+
+    /// Copies what was placed. The guest is told where that was not possible.
+    fn deliver(&mut self, counters: &mut Counters) -> Result<(), QueueFault> {
+        if self.copies.is_empty() {
+            return Ok(());
+        }
+        self.grants.copy(self.dom, &self.pages, &mut self.copies)?;
+        for (copy, slot) in self.copies.iter().zip(&self.owners) {
+            if !copy.status.is_okay() {
+                tracing::debug!(status = %copy.status, "the frontend's buffer could not be filled");
+                counters.rx_failed += 1;
+                self.ring.fail(*slot);
+            }
+        }
+        self.copies.clear();
+        self.owners.clear();
+        Ok(())
+    }
+
+    fn look_for_room(&mut self) -> Result<bool, QueueFault> {
+        self.room = self.ring.waiting(self.most)? >= self.most;
+        Ok(self.room)
+    }
+
+    /// Takes over what was changed while the queue runs.
+    fn follow_changes(&mut self) {
+        let features = self.vif.rx_features();
+        if features != self.features {
+            self.most = features.most_requests(self.vif.mtu());
+            self.features = features;
+        }
+    }
+
+    /// A guest that has not posted buffers for too long loses its carrier until it does.
+    fn watch_stall(
+        &mut self,
+        tap: &TapQueue,
+        counters: &mut Counters,
+        now: Instant,
+    ) -> Result<(), QueueFault> {
+        if self.room {
+            self.without_room = None;
+            if std::mem::take(&mut self.stalled) {
+                self.vif.note_flowing(tap);
+            }
+            return Ok(());
+        }
+        let since = *self.without_room.get_or_insert(now);
+        if now < since + STALL {
+            return Ok(());
+        }
+        if !self.stalled {
+            if !tap.has_frames() {
+                self.without_room = Some(now);
+                return Ok(());
+            }
+            self.stalled = true;
+            self.vif.note_stalled(tap);
+        }
+        self.drop_frames(tap, counters)
+    }
+
+    /// Throws away what waits, but not for ever: without carrier nothing comes after it.
+    fn drop_frames(&mut self, tap: &TapQueue, counters: &mut Counters) -> Result<(), QueueFault> {
+        for _ in 0..DROPS {
+            match sys::receive(tap.as_fd(), &self.pages, (PAGE, VNET_LEN + FRAME)) {
+                Ok(_) => counters.rx_dropped += 1,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(errno) => return Err(QueueFault::Tap(errno.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the guest its answers.
+    pub(super) fn publish(&mut self) -> Notify {
+        self.ring.publish()
+    }
+
+    /// Asks to be woken when there is room again; true if there is, and frames wait for it.
+    pub(super) fn rearm(&mut self) -> Result<bool, QueueFault> {
+        if !self.room {
+            self.room = self.ring.rearm(self.most)?;
+        }
+        Ok(self.room && self.frames)
+    }
+
+    /// Has the guest posted buffers that were waited for?
+    pub(super) fn is_waited_for(&mut self) -> Result<bool, QueueFault> {
+        Ok(!self.room && self.look_for_room()?)
+    }
+
+    /// When to look again without being woken: for a stall, or for buffers of a guest that does not
+    /// tell.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        let since = self.without_room?;
+        if !self.vif.tells_of_buffers() && self.frames {
+            return Some(Instant::now() + UNTOLD);
+        }
+        (!self.stalled).then(|| since + STALL)
+    }
+}
+
+const PAGE: usize = 4096;
+/// Private pages of a queue for receiving: some of the longest frames at once.
+const PAGES: usize = 128;
+const FRAME: usize = MAX_RX_FRAME as usize;
+/// What the longest frame may take up: its header at the end of a page, and itself from the next
+/// page on, so that it is cut where our pages are.
+const ROOM: usize = PAGE + FRAME.next_multiple_of(PAGE);
+/// How long a guest may go without room for a frame that waits.
+const STALL: Duration = Duration::from_secs(10);
+/// How often a frontend without `feature-rx-notify` is looked at while frames wait.
+const UNTOLD: Duration = Duration::from_millis(5);
+/// Frames that are thrown away at once: more than a tap keeps.
+const DROPS: usize = 4096;
