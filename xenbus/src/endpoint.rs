@@ -1,6 +1,7 @@
 //! Where xenstored is reached: its Unix socket, or the kernel's `/dev/xen/xenbus`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,14 +27,14 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Finds xenstored as its own tools do: `XENSTORED_PATH`, then the usual socket, then the
-    /// kernel device.
+    /// Finds xenstored as its own tools do: `XENSTORED_PATH`, which may name a socket or the kernel
+    /// device, then the usual socket, then the kernel device.
     ///
     /// # Errors
     /// None of them exists.
     pub fn discover() -> Result<Self, StoreError> {
         if let Some(path) = std::env::var_os("XENSTORED_PATH") {
-            return Ok(Self::Socket(path.into()));
+            return Ok(Self::at(path.into()));
         }
         let exists = |path: &&&str| Path::new(path).exists();
         let socket = SOCKETS
@@ -49,6 +50,16 @@ impl Endpoint {
         socket
             .or_else(device)
             .ok_or_else(|| StoreError::NotFound([SOCKETS, DEVICES].concat().join(" nor ")))
+    }
+
+    /// What is there: a device is the kernel's, and anything else is tried as a socket.
+    fn at(path: PathBuf) -> Self {
+        let kind = std::fs::metadata(&path).map(|found| found.file_type());
+        if kind.is_ok_and(|kind| kind.is_char_device() || kind.is_file()) {
+            Self::Kernel(path)
+        } else {
+            Self::Socket(path)
+        }
     }
 
     /// The path that is opened.
@@ -234,5 +245,18 @@ fn connect(path: &Path, deadline: Instant) -> Result<OwnedFd, Errno> {
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_the_kernels_and_the_rest_are_sockets() {
+        let null = PathBuf::from("/dev/null");
+        assert_eq!(Endpoint::at(null.clone()), Endpoint::Kernel(null));
+        let nothing = PathBuf::from("/nowhere/socket");
+        assert_eq!(Endpoint::at(nothing.clone()), Endpoint::Socket(nothing));
     }
 }

@@ -18,9 +18,6 @@ struct Options {
     /// xen-gntalloc.
     #[arg(long)]
     xen: bool,
-    /// As --xen, but with xenstore through the kernel's /dev/xen/xenbus.
-    #[arg(long)]
-    kernel_store: bool,
     /// On the simulated machine that xen-sim serves in DIR.
     #[arg(long, value_name = "DIR")]
     sim: Option<PathBuf>,
@@ -52,7 +49,9 @@ fn main() -> anyhow::Result<ExitCode> {
 fn stores(options: &Options) -> Vec<Endpoint> {
     match &options.sim {
         Some(dir) => vec![Endpoint::Socket(xenstored::socket(dir))],
-        None if options.kernel_store => vec![Endpoint::Kernel("/dev/xen/xenbus".into())],
-        None => vec![Endpoint::Socket("/run/xenstored/socket".into())],
+        None => vec![
+            Endpoint::Socket("/run/xenstored/socket".into()),
+            Endpoint::Kernel("/dev/xen/xenbus".into()),
+        ],
     }
 }

@@ -10,9 +10,11 @@ use super::dom0::Dom0;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts the daemon and waits until it tells systemd's socket that it is ready. Every start
-/// appends to one log; a daemon that still runs is left alone.
+/// appends to one log; a daemon that still runs is left alone. What a scenario wants in its
+/// environment, it puts into a file.
 const START: &str = r#"
 run=/run/xen-blkback; mkdir -p $run
+[ -e $run/environment ] && . $run/environment
 [ -e $run/pid ] && kill -0 "$(cat $run/pid)" 2>/dev/null && exit 0
 rm -f $run/notify; : > $run/said
 install -m 755 /share/bin/xen-blkback /usr/local/bin/

@@ -5,6 +5,7 @@ use super::scenario::Scenario;
 mod contracts;
 mod destroy;
 mod hotplug;
+mod kernel_store;
 mod killed_worker;
 mod read_only;
 mod refused;
@@ -23,4 +24,5 @@ pub const ALL: &[Scenario] = &[
     refused::MISSING,
     refused::NOT_ALLOWED,
     killed_worker::LEAVES_OTHERS,
+    kernel_store::DISK,
 ];
