@@ -123,9 +123,14 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.release().is_err() {
-            // A destructor has nobody to tell: `Gntdev::failed_unmaps` does.
-            self.shared.failed_unmaps.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.release()
+            && self.shared.failed_unmaps.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            tracing::error!(
+                %error,
+                "grants were not given back; a guest that is gone stays in `xl list` without a \
+                 name until this process ends"
+            );
         }
     }
 }
