@@ -212,7 +212,7 @@ impl Queue {
                 Err(err) => return Err(err.into()),
             }
         }
-        self.unmask_at = self.storm.on_event(Instant::now());
+        self.unmask_at = self.storm.on_event(Instant::now);
         if self.unmask_at.is_none() {
             self.events.unmask(&[self.port])?;
         }
