@@ -140,6 +140,11 @@ impl Ring {
         queue.taskrun() || queue.cq_overflow()
     }
 
+    /// Completions that the kernel has posted and nobody has taken.
+    pub(super) fn completions(&mut self) -> usize {
+        self.io.completion().len()
+    }
+
     /// The next completion that the kernel has posted: (user data, result, flags).
     pub(super) fn completion(&mut self) -> Option<(u64, i32, u32)> {
         let entry: cqueue::Entry = self.io.completion().next()?;

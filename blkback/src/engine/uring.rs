@@ -32,6 +32,8 @@ pub struct Uring {
     events: OwnedFd,
     stop: OwnedFd,
     unsent: u32,
+    /// How many operations make a batch.
+    quantum: u32,
 }
 
 impl Uring {
@@ -59,6 +61,7 @@ impl Uring {
             events: sources.events.try_clone_to_owned()?,
             stop: sources.stop.try_clone_to_owned()?,
             unsent: 0,
+            quantum: SHORTEST_QUANTUM,
         };
         for source in [EVENTS, STOP, HELPER] {
             uring.poll(source)?;
@@ -82,10 +85,22 @@ impl Uring {
             IoKind::Discard => self.ring.push_plain(punch_hole(&io), token)?,
         }
         self.unsent += 1;
-        // One big batch makes the disk idle while the batch is built and floods it afterwards.
-        if self.unsent >= SUBMIT_QUANTUM {
-            self.flush()?;
+        if self.unsent >= self.quantum {
+            self.submit_batch()?;
         }
+        Ok(())
+    }
+
+    /// Gives the kernel a batch, and learns from it how long the next one shall be.
+    fn submit_batch(&mut self) -> io::Result<()> {
+        let (sent, before) = (self.unsent as usize, self.ring.completions());
+        self.flush()?;
+        let at_once = self.ring.completions().saturating_sub(before) >= sent;
+        self.quantum = if at_once {
+            (self.quantum * 2).min(LONGEST_QUANTUM)
+        } else {
+            SHORTEST_QUANTUM
+        };
         Ok(())
     }
 
@@ -132,6 +147,10 @@ impl Uring {
 
     pub(super) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         self.unsent = 0;
+        // What was done at once needs no system call to be seen.
+        if self.ring.completions() > 0 && self.ring.queued() == 0 && !self.ring.wants_enter() {
+            return Ok(());
+        }
         self.ring.enter(1, deadline.map(until))
     }
 
@@ -174,5 +193,9 @@ const EVENTS: u64 = 1 << 32;
 const STOP: u64 = 2 << 32;
 const HELPER: u64 = 3 << 32;
 
-/// Operations handed to the kernel at once.
-const SUBMIT_QUANTUM: u32 = 4;
+/// Operations handed to the kernel at once. One big batch makes a disk idle while the batch is built
+/// and floods it afterwards.
+const SHORTEST_QUANTUM: u32 = 4;
+/// The same where operations are done before the kernel returns (memory, the page cache): there is
+/// nobody to keep busy meanwhile, and each batch costs a system call.
+const LONGEST_QUANTUM: u32 = 32;
