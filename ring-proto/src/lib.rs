@@ -56,5 +56,5 @@ pub mod sync;
 
 pub use back::{AttachError, BackRing, Claim, Indices, Overrun};
 pub use front::{FrontRing, Full, ResponseOverrun};
-pub use ids::{DomId, GrantRef, Sector};
+pub use ids::{DomId, GrantRef, MacAddr, Sector};
 pub use shared::{Notify, RingMemory, RingShape, TooSmall};
