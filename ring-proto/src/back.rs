@@ -203,6 +203,26 @@ impl<M: RingMemory> BackRing<M> {
         }
     }
 
+    /// Writes answers in the order of the requests, from the oldest that has none on, for as long as
+    /// `answer` has one for the request at the position it is given.
+    ///
+    /// For rings whose answers must come in that order: they keep what they owe themselves, and drop
+    /// the claims. Words beyond the slot's end are dropped.
+    #[inline]
+    pub(crate) fn respond_in_order<const W: usize>(
+        &mut self,
+        mut answer: impl FnMut(u32) -> Option<[u32; W]>,
+    ) {
+        let mut position = self.rsp_prod;
+        while position != self.req_cons
+            && let Some(words) = answer(position)
+        {
+            copy_in(self.shared.slot(position), &words);
+            position = position.wrapping_add(1);
+        }
+        self.rsp_prod = position;
+    }
+
     /// Shows the guest all answers written so far, and says whether it asked to be woken for them.
     pub fn publish(&mut self) -> Notify {
         let (old, new) = (self.rsp_published, self.rsp_prod);

@@ -1,4 +1,4 @@
-//! The Xen split-driver wire: ids, ring arithmetic, blkif messages.
+//! The Xen split-driver wire: ids, ring arithmetic, blkif and netif messages.
 //!
 //! No I/O, no dependencies, no unsafe code: everything here is a function of words in memory that a
 //! guest can write at any moment, and of what the host has decided.
@@ -12,6 +12,7 @@
 //! 3. The guest's index is believed only as far as the ring reaches. An impossible one is an
 //!    [`Overrun`], not an empty ring, and ends the connection.
 //! 4. [`blkif::Request::parse`] is the only way to a request, [`blkif::Reject`] has its answer with it.
+//! 5. Network rings are answered in their own order: [`netif::TxRing`] and [`netif::RxRing`] keep it.
 //!
 //! The walk of one request:
 //!
@@ -51,6 +52,7 @@ mod back;
 pub mod blkif;
 mod front;
 mod ids;
+pub mod netif;
 mod shared;
 pub mod sync;
 

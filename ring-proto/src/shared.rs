@@ -80,6 +80,16 @@ impl RingShape {
             .then_some(shape)
     }
 
+    /// A shape that fits a page and is right by its numbers: a constant that is not does not compile.
+    pub(crate) const fn known(slots: u32, stride_words: usize) -> Self {
+        assert!(slots.is_power_of_two() && stride_words > 0);
+        assert!(SLOTS_AT + slots as usize * stride_words <= WORDS_PER_PAGE);
+        Self {
+            slots,
+            stride_words,
+        }
+    }
+
     /// The ring that both sides agree on when they share `pages` pages of 4096 bytes: as many slots
     /// as fit behind the header, rounded down to a power of two (`ring.h`, `__CONST_RING_SIZE`).
     #[must_use]
@@ -236,6 +246,16 @@ pub(crate) fn copy_in(slot: &[AtomicU32], words: &[u32]) {
         for (to, from) in to.iter().zip([*a, *b, *c, *d]) {
             to.store(from, Ordering::Relaxed);
         }
+        return;
+    }
+    // The answers to a slot of a network packet, and to a buffer for one.
+    if let ([to, ..], [word]) = (slot, words) {
+        to.store(*word, Ordering::Relaxed);
+        return;
+    }
+    if let ([to, also, ..], [word, second]) = (slot, words) {
+        to.store(*word, Ordering::Relaxed);
+        also.store(*second, Ordering::Relaxed);
         return;
     }
     for (to, from) in slot.iter().zip(words) {
