@@ -33,6 +33,7 @@ mod reports;
 mod rescan;
 pub mod supervisor;
 mod sys;
+pub mod throttle;
 pub mod worker;
 
 pub use driver::{Connection, Driver, Refused};

@@ -1,17 +1,21 @@
 //! One VIF: what its queues share, and how they come to be.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use broker::throttle::Throttle;
+use broker::throttle::{Rate, Throttle};
+use broker::worker::{Backend, DeviceError, Recruit, Reporter};
+use evtchn::Evtchn;
+use gntdev::Gntdev;
 use ring_proto::DomId;
 use ring_proto::netif::{Headroom, MulticastEdit, RxFeatures};
+use tracing::{debug, info_span, warn};
 
-use crate::multicast::Multicast;
-use crate::spec::{Change, FrontendFeatures, VifSpec};
+use crate::multicast::{BROADCAST, Multicast, is_group};
+use crate::queue::{Queue, QueueSetup};
+use crate::spec::{Change, FrontendFeatures, RateSpec, VifSpec};
 use crate::tap::TapQueue;
 
 /// What the queues of a VIF share.
@@ -28,4 +32,240 @@ pub struct Vif {
     rate: Throttle,
     /// Queues whose guest has stopped receiving.
     stalled: AtomicU32,
+}
+
+impl Vif {
+    /// As the broker describes it.
+    #[must_use]
+    pub fn new(spec: &VifSpec, now: Instant) -> Self {
+        Self {
+            dom: spec.dom(),
+            mtu: spec.mtu,
+            gso_floor: spec.gso_floor,
+            frontend: spec.frontend,
+            headroom: AtomicU16::new(spec.frontend.xdp_headroom),
+            filters: AtomicBool::new(spec.frontend.multicast_control),
+            multicast: Mutex::default(),
+            rate: Throttle::new(spec.rate.and_then(rate), now),
+            stalled: AtomicU32::new(0),
+        }
+    }
+
+    /// The guest.
+    #[must_use]
+    pub const fn dom(&self) -> DomId {
+        self.dom
+    }
+
+    /// Bytes of an IP packet that the interface takes.
+    #[must_use]
+    pub fn mtu(&self) -> u32 {
+        self.mtu.into()
+    }
+
+    /// Fewest bytes in the pieces that the guest may have a packet cut into.
+    #[must_use]
+    pub const fn gso_floor(&self) -> u16 {
+        self.gso_floor
+    }
+
+    /// What frames for the guest may be like, now.
+    #[must_use]
+    pub fn rx_features(&self) -> RxFeatures {
+        let headroom = self.headroom.load(Ordering::Relaxed);
+        RxFeatures {
+            sg: self.frontend.sg,
+            blank_v4: self.frontend.csum_ipv4,
+            blank_v6: self.frontend.csum_ipv6,
+            gso_v4: self.frontend.gso_tcpv4,
+            gso_v6: self.frontend.gso_tcpv6,
+            hash: false,
+            headroom: Headroom::new(headroom.into()).unwrap_or(Headroom::NONE),
+        }
+    }
+
+    /// Does the frontend tell when it has posted buffers?
+    #[must_use]
+    pub const fn tells_of_buffers(&self) -> bool {
+        self.frontend.rx_notify
+    }
+
+    /// Is a frame that starts with `head` for the guest, as far as multicast goes?
+    #[must_use]
+    pub fn hears(&self, head: &[u8]) -> bool {
+        let Some(&address) = head.first_chunk::<6>() else {
+            return true;
+        };
+        !self.filters.load(Ordering::Relaxed)
+            || !is_group(address)
+            || address == BROADCAST
+            || self.multicast().has(address)
+    }
+
+    /// The guest changes its multicast list; false if it may not.
+    #[must_use]
+    pub fn edit_multicast(&self, edit: MulticastEdit) -> bool {
+        self.multicast().edit(edit)
+    }
+
+    /// The guest has transmitted `bytes`: when it may do so again, if not now.
+    #[must_use]
+    pub fn charge_tx(&self, bytes: u16) -> Option<Instant> {
+        // In a PV dom0, telling the time is a system call.
+        if !self.rate.is_limited() {
+            return None;
+        }
+        self.rate.charge(bytes.into(), Instant::now())
+    }
+
+    /// A queue's guest has stopped receiving: the first one takes the carrier away.
+    pub(crate) fn note_stalled(&self, tap: &TapQueue) {
+        if self.stalled.fetch_add(1, Ordering::AcqRel) == 0 {
+            warn!("the guest does not receive; its carrier is off until it does");
+            plug(tap, false);
+        }
+    }
+
+    /// It receives again: the last one gives the carrier back.
+    pub(crate) fn note_flowing(&self, tap: &TapQueue) {
+        if self.stalled.fetch_sub(1, Ordering::AcqRel) == 1 {
+            plug(tap, true);
+        }
+    }
+
+    /// Takes over what has changed.
+    pub fn change(&self, change: &Change) {
+        match *change {
+            Change::Rate(spec) => self.rate.set(spec.and_then(rate)),
+            Change::MulticastControl(on) => self.filters.store(on, Ordering::Relaxed),
+            Change::XdpHeadroom(bytes) => self.headroom.store(bytes, Ordering::Relaxed),
+        }
+    }
+
+    fn multicast(&self) -> std::sync::MutexGuard<'_, Multicast> {
+        self.multicast
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn plug(tap: &TapQueue, on: bool) {
+    if let Err(error) = tap.set_carrier(on) {
+        warn!(%error, "the carrier stays as it is");
+    }
+}
+
+/// xenstore's `rate`, with Linux's burst (`xenvif_set_credit`... `credit_bytes`, at least 128 KiB).
+fn rate(spec: RateSpec) -> Option<Rate> {
+    let interval = Duration::from_micros(spec.interval_us);
+    Rate::new(spec.bytes, interval, MIN_BURST)
+}
+
+const MIN_BURST: u64 = 131_072;
+
+/// The VIFs of one guest.
+#[derive(Debug)]
+pub struct Vifs {
+    kind: evtchn::Kind,
+}
+
+/// The descriptors of one queue, as handles.
+#[derive(Debug)]
+struct Handles {
+    tap: TapQueue,
+    events: Evtchn,
+    grants: Gntdev,
+}
+
+impl Vifs {
+    /// Takes descriptors of this kind.
+    #[must_use]
+    pub const fn new(kind: evtchn::Kind) -> Self {
+        Self { kind }
+    }
+
+    fn adopt(&self, fds: Vec<OwnedFd>, queues: usize) -> Result<Vec<Handles>, DeviceError> {
+        let (got, expected) = (fds.len(), 3 * queues);
+        if got != expected || queues == 0 {
+            return Err(DeviceError::host(format!(
+                "{got} descriptors came for {queues} queues, expected {expected}"
+            )));
+        }
+        let mut fds = fds.into_iter();
+        let mut handles = Vec::with_capacity(queues);
+        while let (Some(tap), Some(events), Some(grants)) = (fds.next(), fds.next(), fds.next()) {
+            handles.push(Handles {
+                tap: TapQueue::adopt(tap),
+                events: Evtchn::adopt(self.kind, events).map_err(DeviceError::host)?,
+                grants: Gntdev::adopt(grants_kind(self.kind), grants).map_err(DeviceError::host)?,
+            });
+        }
+        Ok(handles)
+    }
+}
+
+impl Backend for Vifs {
+    type Queue = Queue;
+
+    fn open(
+        &mut self,
+        spec: serde_json::Value,
+        fds: Vec<OwnedFd>,
+        _reporter: &Reporter,
+    ) -> Result<Vec<Recruit<Queue>>, DeviceError> {
+        let spec: VifSpec = serde_json::from_value(spec).map_err(|err| {
+            DeviceError::host(format!("the broker's description is malformed: {err}"))
+        })?;
+        let handles = self.adopt(fds, spec.queues.len())?;
+        let vif = Arc::new(Vif::new(&spec, Instant::now()));
+        let queues = handles.into_iter().zip(spec.queues);
+        Ok(queues
+            .enumerate()
+            .map(|(index, (handles, rings))| {
+                let vif = Arc::clone(&vif);
+                Recruit {
+                    name: format!("vif-{}-q{index}", spec.handle),
+                    span: info_span!("vif", handle = spec.handle, queue = index),
+                    connect: Box::new(move |stop| {
+                        let Handles {
+                            tap,
+                            events,
+                            grants,
+                        } = handles;
+                        let setup = QueueSetup {
+                            tap,
+                            events,
+                            grants,
+                            rings,
+                            vif,
+                            stop,
+                        };
+                        Queue::connect(setup).map_err(|err| DeviceError {
+                            blame: err.blame(),
+                            message: err.to_string(),
+                        })
+                    }),
+                }
+            })
+            .collect())
+    }
+}
+
+impl broker::worker::Queue for Queue {
+    fn run(&mut self) -> Result<(), DeviceError> {
+        let ended = Self::run(self);
+        debug!(counters = ?self.counters(), "the queue has ended");
+        ended.map_err(|fault| DeviceError {
+            blame: fault.blame(),
+            message: fault.to_string(),
+        })
+    }
+}
+
+const fn grants_kind(kind: evtchn::Kind) -> gntdev::Kind {
+    match kind {
+        evtchn::Kind::Xen => gntdev::Kind::Xen,
+        #[cfg(feature = "sim")]
+        evtchn::Kind::Sim => gntdev::Kind::Sim,
+    }
 }

@@ -19,6 +19,7 @@ mod rx;
 mod sys;
 mod tx;
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -114,15 +115,14 @@ impl Queue {
             stop: false,
         };
         while !woken.stop {
-            let now = Instant::now();
+            let clock = Clock::default();
             if woken.event {
-                self.hear(now)?;
+                self.hear(&clock)?;
             }
-            woken = if self.pass(woken, now)? {
-                self.wait(Some(now))?
+            woken = if self.pass(woken, &clock)? {
+                self.wait(Some(Timespec::default()))?
             } else {
-                let deadline = self.deadline();
-                self.wait(deadline)?
+                self.wait(self.deadline().map(until))?
             };
         }
         Ok(())
@@ -135,15 +135,15 @@ impl Queue {
     }
 
     /// True if there is more to do right now.
-    fn pass(&mut self, woken: Woken, now: Instant) -> Result<bool, QueueFault> {
-        let mut busy = self.tx.sweep(&self.tap, &mut self.counters, now)?;
+    fn pass(&mut self, woken: Woken, clock: &Clock) -> Result<bool, QueueFault> {
+        let mut busy = self.tx.sweep(&self.tap, &mut self.counters, clock)?;
         if woken.tap {
             self.rx.note_frames();
         }
-        busy |= self.rx.sweep(&self.tap, &mut self.counters, now)?;
+        busy |= self.rx.sweep(&self.tap, &mut self.counters, clock)?;
         self.publish()?;
-        self.unmask_when_due(now)?;
-        Ok(busy || self.tx.rearm(now)? | self.rx.rearm()?)
+        self.unmask_when_due(clock)?;
+        Ok(busy || self.tx.rearm(clock)? | self.rx.rearm()?)
     }
 
     /// Shows the guest its answers, and rings once for each ring that asked, or once for both.
@@ -164,7 +164,7 @@ impl Queue {
     }
 
     /// Something has rung: empties the channel, and lets it ring again unless it rings for nothing.
-    fn hear(&mut self, now: Instant) -> Result<(), QueueFault> {
+    fn hear(&mut self, clock: &Clock) -> Result<(), QueueFault> {
         // Room for more than there are: a buffer that is not full needs no second look.
         let mut ports = [self.ports[0]; 4];
         loop {
@@ -178,7 +178,7 @@ impl Queue {
         if self.tx.is_waited_for()? || self.rx.is_waited_for()? {
             self.storm.on_request();
         }
-        self.unmask_at = self.storm.on_event(now);
+        self.unmask_at = self.storm.on_event(|| clock.now());
         match self.unmask_at {
             None => Ok(self.events.unmask(&self.ports)?),
             Some(_) => Ok(()),
@@ -186,8 +186,8 @@ impl Queue {
     }
 
     /// Lets masked ports ring again when their time has come.
-    fn unmask_when_due(&mut self, now: Instant) -> Result<(), QueueFault> {
-        if self.unmask_at.is_some_and(|due| due <= now) {
+    fn unmask_when_due(&mut self, clock: &Clock) -> Result<(), QueueFault> {
+        if self.unmask_at.is_some_and(|due| due <= clock.now()) {
             self.unmask_at = None;
             self.events.unmask(&self.ports)?;
         }
@@ -202,12 +202,7 @@ impl Queue {
             .min()
     }
 
-    fn wait(&self, deadline: Option<Instant>) -> Result<Woken, QueueFault> {
-        let timeout = deadline.map(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            // Rounded up: a deadline that is reached a moment early would be polled for.
-            Timespec::try_from(left + Duration::from_nanos(1)).unwrap_or_default()
-        });
+    fn wait(&self, timeout: Option<Timespec>) -> Result<Woken, QueueFault> {
         let stop = PollFd::new(&*self.stop, PollFlags::IN);
         let events = self.events.wait_fd();
         let events = PollFd::new(&events, PollFlags::IN);
@@ -222,6 +217,25 @@ impl Queue {
         }
         let [stop, event, tap] = all.map(|fd| !fd.revents().is_empty());
         Ok(Woken { event, tap, stop })
+    }
+}
+
+/// How long until then.
+fn until(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // Rounded up: a deadline that is reached a moment early would be polled for.
+    Timespec::try_from(left + Duration::from_nanos(1)).unwrap_or_default()
+}
+
+/// The time of a pass, which is told when it is first asked for: in a PV dom0, that is a system call.
+#[derive(Debug, Default)]
+struct Clock(Cell<Option<Instant>>);
+
+impl Clock {
+    fn now(&self) -> Instant {
+        let now = self.0.get().unwrap_or_else(Instant::now);
+        self.0.set(Some(now));
+        now
     }
 }
 

@@ -8,16 +8,17 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gntdev::{CopyDirection, CopySegment, GrantError, Gntdev, LocalPages, Mapping};
-use ring_proto::netif::{MAX_RX_FRAME, RxFeatures, RxRing, RxSlot};
+use gntdev::{CopyDirection, CopySegment, Gntdev, GrantError, LocalPages, Mapping};
+use ring_proto::netif::{Ip, MAX_RX_FRAME, RxFeatures, RxOffload, RxPlan, RxRing, RxSlot};
 use ring_proto::{DomId, Notify};
 use rustix::io::Errno;
 
-use super::{QueueFault, sys};
+use super::{Clock, QueueFault, sys};
+use crate::headers::{self, Transport};
 use crate::metrics::Counters;
 use crate::tap::TapQueue;
 use crate::vif::Vif;
-use crate::vnet::{self, VNET_LEN};
+use crate::vnet::{self, ToGuest, VNET_LEN};
 
 /// The receiving half of a queue.
 #[derive(Debug)]
@@ -82,12 +83,12 @@ impl Rx {
         &mut self,
         tap: &TapQueue,
         counters: &mut Counters,
-        now: Instant,
+        clock: &Clock,
     ) -> Result<bool, QueueFault> {
         self.follow_changes();
         let more = self.fetch(tap, counters)?;
         self.deliver(counters)?;
-        self.watch_stall(tap, counters, now)?;
+        self.watch_stall(tap, counters, clock)?;
         Ok(more)
     }
 
@@ -137,16 +138,10 @@ impl Rx {
             counters.rx_filtered += 1;
             return Ok(false);
         }
-        let offload = vnet::to_guest(header, head);
-        let planned = offload.map_err(|why| why.to_string()).and_then(|offload| {
-            let len = u32::try_from(len).unwrap_or(u32::MAX);
-            let plan = self.features.plan(len, offload, None);
-            plan.map_err(|why| why.to_string())
-        });
-        let plan = match planned {
+        let plan = match self.plan(at, len, header, head) {
             Ok(plan) => plan,
             Err(why) => {
-                tracing::debug!(%why, "frame not given to the guest");
+                tracing::debug!(why, "frame not given to the guest");
                 counters.rx_refused += 1;
                 return Ok(false);
             }
@@ -164,6 +159,69 @@ impl Rx {
             counters.rx_bytes += len as u64;
         }
         Ok(placed)
+    }
+
+    /// Decides how a frame is given to the guest, and does what nobody has done that it does not do.
+    fn plan(
+        &self,
+        at: usize,
+        len: usize,
+        header: &vnet::Header,
+        head: &[u8],
+    ) -> Result<RxPlan, String> {
+        let told = vnet::to_guest(header, head).map_err(|unknown| unknown.to_string())?;
+        let offload = match told {
+            ToGuest::Offload(RxOffload::Blank(ip)) if !self.takes_blank(ip) => {
+                let found = Transport::parse(head).ok_or("no transport")?;
+                let offset = found.checksum_offset().ok_or("no checksum")?;
+                self.complete((at, len), found.l4, usize::from(offset))?
+            }
+            ToGuest::Offload(offload) => offload,
+            ToGuest::Complete { start, offset } => {
+                self.complete((at, len), start.into(), offset.into())?
+            }
+        };
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        let plan = self.features.plan(len, offload, None);
+        plan.map_err(|refusal| refusal.to_string())
+    }
+
+    const fn takes_blank(&self, ip: Ip) -> bool {
+        match ip {
+            Ip::V4 => self.features.blank_v4,
+            Ip::V6 => self.features.blank_v6,
+        }
+    }
+
+    /// Completes a checksum of the frame of `len` bytes at `at`, from `start` to its end.
+    #[cold]
+    fn complete(
+        &self,
+        (at, len): (usize, usize),
+        start: usize,
+        offset: usize,
+    ) -> Result<RxOffload, String> {
+        let field = start + offset;
+        if field + 2 > len {
+            return Err(format!("a checksum at {field} of {len} bytes"));
+        }
+        let outside = |error: GrantError| error.to_string();
+        let (mut total, mut from) = (0, start);
+        let mut piece = [0; 1024];
+        while from < len {
+            let bytes = piece.get_mut(..(len - from).min(1024)).unwrap_or_default();
+            self.pages.read(at + from, bytes).map_err(outside)?;
+            total = headers::sum(total, bytes);
+            from += bytes.len();
+        }
+        let sum = match !headers::fold(total) {
+            // UDP's word for "none".
+            0 => 0xffff,
+            sum => sum,
+        };
+        let written = self.pages.write(at + field, &sum.to_be_bytes());
+        written.map_err(outside)?;
+        Ok(RxOffload::Validated)
     }
 
     /// Copies what was placed. The guest is told where that was not possible.
@@ -203,7 +261,7 @@ impl Rx {
         &mut self,
         tap: &TapQueue,
         counters: &mut Counters,
-        now: Instant,
+        clock: &Clock,
     ) -> Result<(), QueueFault> {
         if self.room {
             self.without_room = None;
@@ -212,6 +270,7 @@ impl Rx {
             }
             return Ok(());
         }
+        let now = clock.now();
         let since = *self.without_room.get_or_insert(now);
         if now < since + STALL {
             return Ok(());

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gntdev::{CopyDirection, CopySegment, Gntdev, LocalPages, Mapping};
-use ring_proto::netif::{Fragment, Gso, MulticastEdit, Receipt, TxChecksum, TxRing, TxStatus, Verdict};
+use ring_proto::netif::{Fragment, Gso, Receipt, TxChecksum, TxRing, TxStatus, Verdict};
 use ring_proto::{DomId, Notify};
+use rustix::io::Errno;
 
-use super::{QueueFault, sys};
+use super::{Clock, QueueFault, sys};
 use crate::metrics::Counters;
 use crate::tap::TapQueue;
 use crate::vif::Vif;
-use crate::vnet::{self, VNET_LEN};
+use crate::vnet::{self, FromGuest, VNET_LEN};
 
 /// The transmitting half of a queue.
 #[derive(Debug)]
@@ -70,9 +71,9 @@ impl Tx {
         &mut self,
         tap: &TapQueue,
         counters: &mut Counters,
-        now: Instant,
+        clock: &Clock,
     ) -> Result<bool, QueueFault> {
-        let taken = self.take(counters, now);
+        let taken = self.take(counters, clock);
         // What was taken before a fault is sent and answered all the same.
         if !self.copies.is_empty() {
             self.grants.copy(self.dom, &self.pages, &mut self.copies)?;
@@ -87,8 +88,8 @@ impl Tx {
         taken
     }
 
-    fn take(&mut self, counters: &mut Counters, now: Instant) -> Result<bool, QueueFault> {
-        if self.held_until.is_some_and(|until| until > now) {
+    fn take(&mut self, counters: &mut Counters, clock: &Clock) -> Result<bool, QueueFault> {
+        if self.held_until.is_some_and(|until| until > clock.now()) {
             return Ok(false);
         }
         self.held_until = None;
@@ -107,7 +108,11 @@ impl Tx {
                 Verdict::Packet(packet) => packet,
                 Verdict::Multicast(edit) => {
                     let done = self.vif.edit_multicast(edit);
-                    let status = if done { TxStatus::Okay } else { TxStatus::Error };
+                    let status = if done {
+                        TxStatus::Okay
+                    } else {
+                        TxStatus::Error
+                    };
                     self.ring.settle(receipt, status);
                     continue;
                 }
@@ -130,7 +135,7 @@ impl Tx {
                 copies: first_copy..self.copies.len(),
             };
             fill = at + usize::from(packet.len);
-            self.held_until = self.vif.charge_tx(packet.len, now);
+            self.held_until = self.vif.charge_tx(packet.len);
             self.parcels.push(parcel);
             if self.held_until.is_some() {
                 return Ok(false);
@@ -141,7 +146,11 @@ impl Tx {
 
     /// Sends a packet that was copied, and says what the guest is told.
     fn send(&self, parcel: &Parcel, tap: &TapQueue, counters: &mut Counters) -> TxStatus {
-        let mut copies = self.copies.get(parcel.copies.clone()).unwrap_or_default().iter();
+        let mut copies = self
+            .copies
+            .get(parcel.copies.clone())
+            .unwrap_or_default()
+            .iter();
         if let Some(failed) = copies.find(|copy| !copy.status.is_okay()) {
             tracing::debug!(status = %failed.status, "the frontend's page could not be copied");
             counters.tx_refused += 1;
@@ -150,12 +159,12 @@ impl Tx {
         let len = usize::from(parcel.len);
         let mut head = [0; vnet::HEAD];
         let seen = len.min(head.len());
-        let header = head
+        let parsed = head
             .get_mut(..seen)
             .and_then(|head| self.pages.read(parcel.at, head).ok().map(|()| &*head))
             .map(|head| vnet::from_guest(head, len, parcel.checksum, parcel.gso));
-        let header = match header {
-            Some(Ok(header)) => header,
+        let frame = match parsed {
+            Some(Ok(frame)) => frame,
             Some(Err(why)) => {
                 tracing::debug!(%why, "packet refused");
                 counters.tx_refused += 1;
@@ -163,11 +172,10 @@ impl Tx {
             }
             None => return TxStatus::Error,
         };
-        let at = parcel.at - VNET_LEN;
-        let sent = match self.pages.write(at, &header) {
-            Ok(()) => sys::send(tap.as_fd(), &self.pages, (at, VNET_LEN + len)),
-            Err(_outside) => Err(rustix::io::Errno::FAULT),
-        };
+        let sent = self.put_headers(parcel.at, &frame).and_then(|at| {
+            let whole = (at, VNET_LEN + len);
+            sys::send(tap.as_fd(), &self.pages, whole)
+        });
         match sent {
             Ok(_) => {
                 counters.tx_frames += 1;
@@ -185,14 +193,26 @@ impl Tx {
 }
 
 impl Tx {
+    /// Writes what is known about the frame at `at` in front of it: where that starts.
+    fn put_headers(&self, at: usize, frame: &FromGuest) -> Result<usize, Errno> {
+        let header = at - VNET_LEN;
+        if let Some((field, value)) = frame.patch {
+            let patched = self.pages.write(at + field, &value);
+            patched.map_err(|_outside| Errno::FAULT)?;
+        }
+        let written = self.pages.write(header, &frame.header);
+        written.map_err(|_outside| Errno::FAULT)?;
+        Ok(header)
+    }
+
     /// Shows the guest its answers.
     pub(super) fn publish(&mut self) -> Notify {
         self.ring.publish()
     }
 
     /// Asks to be woken for the next slot; true if some wait already and may be taken.
-    pub(super) fn rearm(&mut self, now: Instant) -> Result<bool, QueueFault> {
-        if self.held_until.is_some_and(|until| until > now) {
+    pub(super) fn rearm(&mut self, clock: &Clock) -> Result<bool, QueueFault> {
+        if self.held_until.is_some_and(|until| until > clock.now()) {
             return Ok(false);
         }
         Ok(self.ring.rearm()?)
@@ -213,7 +233,9 @@ impl Tx {
 /// the hypervisor, so the first fragment ends where a page does if others follow, which are pages as
 /// a rule; and a lone one stays inside a page.
 fn place(fill: usize, fragments: &[Fragment]) -> usize {
-    let first = fragments.first().map_or(0, |first| usize::from(first.len()));
+    let first = fragments
+        .first()
+        .map_or(0, |first| usize::from(first.len()));
     let least = fill + VNET_LEN;
     let end = (least + first).next_multiple_of(PAGE);
     match fragments {

@@ -172,6 +172,15 @@ impl<M: RingMemory> TxRing<M> {
         self.ring.publish()
     }
 
+    /// How many slots wait to be taken. Looks again only where fewer than `enough` were seen.
+    ///
+    /// # Errors
+    /// [`Overrun`], as [`take`](Self::take).
+    #[inline]
+    pub fn waiting(&mut self, enough: u32) -> Result<u32, Overrun> {
+        self.ring.waiting(enough)
+    }
+
     /// Asks the guest to notify us of the next slot, and looks once more. `true`: slots wait, do not
     /// sleep.
     ///

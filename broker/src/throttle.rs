@@ -1,0 +1,204 @@
+//! The token bucket: one for a whole device, shared by its queues.
+//!
+//! It is kept as a time: when the device will have paid for all that it has sent. A device may be
+//! ahead of the clock by what one request costs, and behind it by a burst; so a queue asks after it
+//! has taken something, and takes nothing more until the time that it is told. Over any stretch of
+//! time, no more passes than the rate allows, a burst, and one request for each queue.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A rate: so many units (bytes, requests) in so much time.
+///
+/// Having one tells you that neither is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Nanoseconds that a unit costs, times 2^[`SHIFT`].
+    cost: u64,
+    /// How far a device may be behind, in nanoseconds: what a burst costs.
+    burst: u64,
+}
+
+/// What a unit costs is kept in parts of a nanosecond.
+const SHIFT: u32 = 20;
+
+/// A bucket. All of it may change while others use it.
+#[derive(Debug)]
+pub struct Throttle {
+    epoch: Instant,
+    /// 0: no limit.
+    cost: AtomicU64,
+    burst: AtomicU64,
+    /// Until then is paid for, in nanoseconds since the epoch.
+    paid: AtomicU64,
+}
+
+impl Rate {
+    /// `units` in each `interval`, and at most `burst` of them at once, but at least what the
+    /// interval allows; `None` if one of the first two is 0.
+    #[must_use]
+    pub fn new(units: u64, interval: Duration, burst: u64) -> Option<Self> {
+        let nanos = interval.as_nanos();
+        if units == 0 || nanos == 0 {
+            return None;
+        }
+        let cost = saturate((nanos << SHIFT) / u128::from(units)).max(1);
+        let burst = price(cost, burst.max(units));
+        Some(Self { cost, burst })
+    }
+}
+
+impl Throttle {
+    /// A full bucket; without a rate, no limit.
+    #[must_use]
+    pub fn new(rate: Option<Rate>, now: Instant) -> Self {
+        let throttle = Self {
+            epoch: now,
+            cost: AtomicU64::new(0),
+            burst: AtomicU64::new(0),
+            paid: AtomicU64::new(0),
+        };
+        throttle.set(rate);
+        throttle
+    }
+
+    /// Changes the limit. What has been sent is paid for as it was.
+    pub fn set(&self, rate: Option<Rate>) {
+        let Rate { cost, burst } = rate.unwrap_or(Rate { cost: 0, burst: 0 });
+        self.burst.store(burst, Ordering::Relaxed);
+        self.cost.store(cost, Ordering::Relaxed);
+    }
+
+    /// Is there a limit, so that [`charge`](Self::charge) needs to know the time?
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.cost.load(Ordering::Relaxed) != 0
+    }
+
+    /// Charges for `units` that were taken at `now`: nothing more is to be taken before the time
+    /// that comes back, if one does.
+    pub fn charge(&self, units: u64, now: Instant) -> Option<Instant> {
+        let cost = self.cost.load(Ordering::Relaxed);
+        if cost == 0 {
+            return None;
+        }
+        let burst = self.burst.load(Ordering::Relaxed);
+        let price = price(cost, units);
+        // The bucket starts full: the epoch is a burst before the first request.
+        let clock = saturate(now.saturating_duration_since(self.epoch).as_nanos());
+        let clock = clock.saturating_add(burst);
+        let pay = |paid: u64| paid.max(clock - burst).saturating_add(price);
+        let mut paid = self.paid.load(Ordering::Relaxed);
+        let due = loop {
+            let due = pay(paid);
+            match self
+                .paid
+                .compare_exchange_weak(paid, due, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => break due,
+                Err(other) => paid = other,
+            }
+        };
+        let ahead = due.checked_sub(clock).filter(|&ahead| ahead > 0)?;
+        // A price beyond all times is paid within an hour: a bucket must never look broken for good.
+        Some(now + Duration::from_nanos(ahead).min(LONGEST))
+    }
+}
+
+const LONGEST: Duration = Duration::from_secs(3600);
+
+fn price(cost: u64, units: u64) -> u64 {
+    saturate((u128::from(cost) * u128::from(units)) >> SHIFT)
+}
+
+fn saturate(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rate(units: u64, millis: u64, burst: u64) -> Option<Rate> {
+        Rate::new(units, Duration::from_millis(millis), burst)
+    }
+
+    #[test]
+    fn without_a_rate_there_is_no_limit() {
+        let now = Instant::now();
+        let throttle = Throttle::new(None, now);
+        assert!(!throttle.is_limited());
+        assert_eq!(throttle.charge(u64::MAX, now), None);
+        assert_eq!((rate(0, 1, 1), rate(1, 0, 1)), (None, None));
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let now = Instant::now();
+        let throttle = Throttle::new(rate(1000, 1000, 5000), now);
+        for _ in 0..5 {
+            assert_eq!(throttle.charge(1000, now), None);
+        }
+        let until = throttle.charge(1000, now).unwrap();
+        let wait = until - now;
+        assert!(wait >= Duration::from_millis(999) && wait <= Duration::from_millis(1001));
+        assert_eq!(throttle.charge(1000, until + wait), None);
+    }
+
+    #[test]
+    fn a_rate_changes_for_all_at_once() {
+        let now = Instant::now();
+        let throttle = Throttle::new(rate(1, 1000, 1), now);
+        assert!(throttle.charge(100, now).is_some());
+        throttle.set(None);
+        assert_eq!(throttle.charge(100, now), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_rate_a_burst_and_one_request_each(
+            units in 1_u64..1_000_000_000,
+            micros in 1_u64..1_000_000,
+            burst in 0_u64..10_000_000,
+            requests in prop::collection::vec((1_u64..100_000, 0_u64..1000), 1..200),
+        ) {
+            let interval = Duration::from_micros(micros);
+            let start = Instant::now();
+            let throttle = Throttle::new(Rate::new(units, interval, burst), start);
+            let (mut now, mut passed, mut last) = (start, 0_u128, 0);
+            for (size, pause) in requests {
+                passed += u128::from(size);
+                last = size;
+                if let Some(until) = throttle.charge(size, now) {
+                    prop_assert!(until > now);
+                    now = until;
+                }
+                now += Duration::from_micros(pause);
+            }
+            let elapsed = (now - start).as_nanos();
+            let allowed = elapsed * u128::from(units) / interval.as_nanos();
+            let room = u128::from(burst.max(units)) + u128::from(last);
+            // The cost of a unit is rounded down.
+            let slack = passed / 1000 + 2;
+            prop_assert!(passed <= allowed + room + slack, "{passed} of {allowed} + {room}");
+        }
+
+        #[test]
+        fn any_numbers_are_taken(
+            units in any::<u64>(),
+            nanos in any::<u64>(),
+            burst in any::<u64>(),
+            sizes in prop::collection::vec(any::<u64>(), 1..10),
+        ) {
+            let now = Instant::now();
+            let throttle = Throttle::new(Rate::new(units, Duration::from_nanos(nanos), burst), now);
+            for size in sizes {
+                if let Some(until) = throttle.charge(size, now) {
+                    prop_assert!(until > now && until <= now + LONGEST);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Xen network backend in user space: serves guests' virtual interfaces (VIFs) through tap devices.
+//!
+//! Directions are the guest's: it *transmits* what goes to the tap, and *receives* what comes from
+//! it. The walk of a transmitted packet, and where it can turn back (numbers):
+//!
+//! ```text
+//! evtchn port readable ─► queue::Queue::run ─► TxRing::take       each slot is read once
+//!   Assembler ─► TxPacket | BadPacket ⇒ answered (1)
+//!   one GRANT_COPY for all packets of the sweep ─► private memory
+//!                              a page that cannot be copied ⇒ answered (2)
+//!   headers::Transport::parse ─► vnet::from_guest ─► virtio header
+//!                              headers that are not what was said ⇒ answered (3)
+//!   write to the tap ─► TxRing::settle ─► publish once ─► notify if the guest asked
+//! ```
+//!
+//! Receiving is the mirror, and begins at the guest's end: a frame leaves the tap only when the guest
+//! has posted buffers for the longest that there may be.
+//!
+//! - [`spec`]: what a broker tells a worker about one VIF
+//! - [`tap`]: the device that the broker owns, and the queues of it that a worker gets
+//! - worker's side: [`vif`] makes a device of a description, [`queue`] is one queue of it
+//! - [`headers`], [`vnet`], [`multicast`]: what is known about a frame
+//! - [`metrics`]: what a queue counts
+
+pub mod headers;
+pub mod metrics;
+pub mod multicast;
+pub mod queue;
+pub mod spec;
+pub mod tap;
+pub mod vif;
+pub mod vnet;

@@ -1,0 +1,255 @@
+//! What is left undone in a frame, in the tap's words (`struct virtio_net_hdr`) and in netif's.
+//!
+//! From a guest nothing is believed: where a checksum lies and whether a packet may be cut up is read
+//! from its own headers, in private memory, and a checksum that a guest calls right is passed on as
+//! one that nobody has looked at (NET-08, NET-09, NET-10).
+
+use std::fmt;
+use std::num::NonZeroU16;
+
+use ring_proto::netif::{Gso, Ip, RxOffload, TxChecksum};
+
+use crate::headers::{TCP, Transport};
+
+/// Bytes of a header: `virtio_net_hdr_v1`, whose last field a tap ignores.
+pub const VNET_LEN: usize = 12;
+
+/// As many of a frame's first bytes as are looked at: Ethernet with two tags, the longest IPv4
+/// header or IPv6 with some extensions, and the longest TCP header.
+pub const HEAD: usize = 256;
+
+/// A virtio header as a tap reads or writes it. Layout (native byte order): flags u8, GSO type u8,
+/// header length u16, GSO size u16, checksum start u16, checksum offset u16, 2 bytes unused.
+pub type Header = [u8; VNET_LEN];
+
+/// What goes to the tap in front of a guest's frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FromGuest {
+    /// The header.
+    pub header: Header,
+    /// Where the frame's checksum field is, and what has to stand there, if the guest did not care.
+    pub patch: Option<(usize, [u8; 2])>,
+}
+
+/// What the tap left undone in a frame for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToGuest {
+    /// The guest can be told.
+    Offload(RxOffload),
+    /// A checksum that netif has no words for: to be completed here, from `start` to the end of the
+    /// frame, and put at `start + offset`.
+    Complete {
+        /// Where the sum starts.
+        start: u16,
+        /// Where it goes, counted from there.
+        offset: u16,
+    },
+}
+
+/// Why a guest's frame is not sent. The guest's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untrue {
+    /// A blank checksum in something that is not complete TCP or UDP, or a fragment.
+    NoChecksum,
+    /// To be cut up, but not the TCP that was named.
+    NotThatTcp(Ip),
+    /// To be cut up into more pieces than any honest sender needs.
+    TooManyPieces(usize),
+    /// The IP header promises more bytes than there are.
+    Short,
+}
+
+/// Why a tap's frame is not given to a guest. This host's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownGso(u8);
+
+/// Pieces that one packet may be cut into: 64 KiB at the smallest size that is offered by default, so
+/// that no packet of a slow path is lost, and no more.
+pub const MAX_PIECES: usize = 256;
+
+/// What to tell the tap about a guest's frame of `len` bytes that starts with `head`.
+///
+/// # Errors
+/// [`Untrue`]: its headers are not those of what the guest says it is.
+pub fn from_guest(
+    head: &[u8],
+    len: usize,
+    checksum: TxChecksum,
+    gso: Option<Gso>,
+) -> Result<FromGuest, Untrue> {
+    if gso.is_none() && checksum != TxChecksum::Blank {
+        let header = [0; VNET_LEN];
+        return Ok(FromGuest {
+            header,
+            patch: None,
+        });
+    }
+    let found = Transport::parse(head).filter(|found| !found.fragment);
+    let found = found.ok_or(Untrue::NoChecksum)?;
+    let offset = found.checksum_offset().ok_or(Untrue::NoChecksum)?;
+    let field = found.l4 + usize::from(offset);
+    if field + 2 > head.len() {
+        return Err(Untrue::NoChecksum);
+    }
+    if found.end > len {
+        return Err(Untrue::Short);
+    }
+    let start = u16::try_from(found.l4).map_err(|_far| Untrue::NoChecksum)?;
+    let mut header = Fields {
+        flags: NEEDS_CSUM,
+        start,
+        offset,
+        ..Fields::default()
+    };
+    let mut patch = None;
+    if let Some(gso) = gso {
+        header.cut(&found, head, gso)?;
+        if checksum != TxChecksum::Blank {
+            // Some frontends forget to say that the checksum is blank; then it may hold anything.
+            let payload = u32::try_from(found.end - found.l4).map_err(|_long| Untrue::Short)?;
+            let sum = found.pseudo_sum(head, payload).ok_or(Untrue::NoChecksum)?;
+            patch = Some((field, sum.to_be_bytes()));
+        }
+    }
+    Ok(FromGuest {
+        header: header.encode(),
+        patch,
+    })
+}
+
+/// What the tap says about a frame that starts with `head`.
+///
+/// # Errors
+/// [`UnknownGso`]: to be cut up in a way that was not asked for.
+pub fn to_guest(header: &Header, head: &[u8]) -> Result<ToGuest, UnknownGso> {
+    let header = Fields::decode(header);
+    let size = NonZeroU16::new(header.size);
+    let gso = |ip| {
+        let size = size.ok_or(UnknownGso(header.kind))?;
+        Ok(ToGuest::Offload(RxOffload::Gso(Gso { ip, size })))
+    };
+    match header.kind & !GSO_ECN {
+        GSO_TCPV4 => return gso(Ip::V4),
+        GSO_TCPV6 => return gso(Ip::V6),
+        GSO_NONE => {}
+        unknown => return Err(UnknownGso(unknown)),
+    }
+    if header.flags & NEEDS_CSUM == 0 {
+        let valid = header.flags & DATA_VALID != 0;
+        return Ok(ToGuest::Offload(if valid {
+            RxOffload::Validated
+        } else {
+            RxOffload::Plain
+        }));
+    }
+    // Frontends find the checksum by themselves, where they expect it: only there may it be blank.
+    let outermost = Transport::parse(head).filter(|found| {
+        let tagged = found.l3 != 14;
+        !tagged
+            && !found.fragment
+            && found.checksum_offset() == Some(header.offset)
+            && found.l4 == usize::from(header.start)
+    });
+    Ok(match outermost {
+        Some(found) => ToGuest::Offload(RxOffload::Blank(found.ip)),
+        None => ToGuest::Complete {
+            start: header.start,
+            offset: header.offset,
+        },
+    })
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Fields {
+    flags: u8,
+    kind: u8,
+    headers: u16,
+    size: u16,
+    start: u16,
+    offset: u16,
+}
+
+impl Fields {
+    /// Has the packet cut up, if it is the TCP that the guest says it is.
+    fn cut(&mut self, found: &Transport, head: &[u8], gso: Gso) -> Result<(), Untrue> {
+        let other = Untrue::NotThatTcp(gso.ip);
+        let tcp = found.tcp_header(head).ok_or(other)?;
+        if found.ip != gso.ip || found.protocol != TCP {
+            return Err(other);
+        }
+        let headers = found.l4 + tcp;
+        let payload = found.end.saturating_sub(headers);
+        let pieces = payload.div_ceil(usize::from(gso.size.get()));
+        if pieces > MAX_PIECES {
+            return Err(Untrue::TooManyPieces(pieces));
+        }
+        // What fits one piece is no packet to be cut up, and the kernel says so to the log.
+        if pieces > 1 {
+            self.kind = match gso.ip {
+                Ip::V4 => GSO_TCPV4,
+                Ip::V6 => GSO_TCPV6,
+            };
+            self.headers = u16::try_from(headers).map_err(|_long| other)?;
+            self.size = gso.size.get();
+        }
+        Ok(())
+    }
+
+    fn encode(self) -> Header {
+        let mut header = [self.flags, self.kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let words = [self.headers, self.size, self.start, self.offset];
+        for (place, word) in header[2..10].chunks_exact_mut(2).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        header
+    }
+
+    const fn decode(header: &Header) -> Self {
+        let [flags, kind, a, b, c, d, e, f, g, h, _, _] = *header;
+        Self {
+            flags,
+            kind,
+            headers: u16::from_ne_bytes([a, b]),
+            size: u16::from_ne_bytes([c, d]),
+            start: u16::from_ne_bytes([e, f]),
+            offset: u16::from_ne_bytes([g, h]),
+        }
+    }
+}
+
+impl fmt::Display for Untrue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NoChecksum => f.write_str("a blank checksum in what is not whole TCP or UDP"),
+            Self::NotThatTcp(ip) => write!(f, "to be cut up, but not TCP over IP{ip:?}"),
+            Self::TooManyPieces(pieces) => {
+                write!(
+                    f,
+                    "to be cut into {pieces} pieces, at most {MAX_PIECES} allowed"
+                )
+            }
+            Self::Short => f.write_str("the IP header promises more bytes than there are"),
+        }
+    }
+}
+
+impl std::error::Error for Untrue {}
+
+impl fmt::Display for UnknownGso {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GSO type {} of the tap was not asked for", self.0)
+    }
+}
+
+impl std::error::Error for UnknownGso {}
+
+// `linux/virtio_net.h`.
+const NEEDS_CSUM: u8 = 1;
+const DATA_VALID: u8 = 2;
+const GSO_NONE: u8 = 0;
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+const GSO_ECN: u8 = 0x80;
+
+#[cfg(test)]
+mod tests;
