@@ -1,15 +1,20 @@
 //! What a block frontend offers: its rings and its wishes, parsed out of nodes that the guest
 //! writes.
 
+mod network;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ring_proto::GrantRef;
 
+pub use self::network::{NetworkOffer, QueueOffer};
+
 use crate::error::StoreError;
 use crate::number::{self, NotANumber};
 use crate::path::BackendPath;
 use crate::store::Store;
+use crate::transaction::Transaction;
 
 /// The most event channels a domain can have (`EVTCHN_FIFO_NR_CHANNELS`).
 pub const PORT_MAX: u32 = (1 << 17) - 1;
@@ -134,19 +139,10 @@ impl FrontendOffer {
     ) -> Result<Self, OfferError> {
         store.transaction(|tx| {
             let mut values = Values::new();
-            let mut fetch = |keys: Vec<String>, values: &mut Values| -> Result<(), StoreError> {
-                let paths: Vec<String> = keys.iter().map(|key| device.frontend_key(key)).collect();
-                let found = tx.read_many(&paths)?;
-                values.extend(
-                    keys.into_iter()
-                        .zip(found)
-                        .filter_map(|(key, value)| Some((key, value?))),
-                );
-                Ok(())
-            };
-            fetch(Outline::KEYS.map(str::to_owned).to_vec(), &mut values)?;
+            let keys = Outline::KEYS.map(str::to_owned).to_vec();
+            fetch(tx, device, keys, &mut values)?;
             let outline = Outline::parse(&values, limits)?;
-            fetch(outline.ring_keys(), &mut values)?;
+            fetch(tx, device, outline.ring_keys(), &mut values)?;
             Ok(outline.offer(&values)?)
         })
     }
@@ -252,6 +248,20 @@ impl Outline {
             self.order == Some(0) && !values.contains_key(&key) && values.contains_key(&plain);
         if fall_back { plain } else { key }
     }
+}
+
+/// Reads keys below the frontend's directory; those that are not there are left out.
+fn fetch(
+    tx: &mut Transaction<'_>,
+    device: &BackendPath,
+    keys: Vec<String>,
+    values: &mut Values,
+) -> Result<(), StoreError> {
+    let paths: Vec<String> = keys.iter().map(|key| device.frontend_key(key)).collect();
+    let found = tx.read_many(&paths)?;
+    let present = keys.into_iter().zip(found);
+    values.extend(present.filter_map(|(key, value)| Some((key, value?))));
+    Ok(())
 }
 
 fn protocol(values: &Values) -> Result<Option<String>, BadOffer> {
