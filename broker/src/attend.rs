@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 use xenbus::{
-    Action, BackendPath, Event, Key, Phase, Seen, Snapshot, State, Switched, Why, switch_state,
-    switch_state_with,
+    Action, BackendPath, Errno, Event, Key, Phase, Seen, Snapshot, State, Switched, Why,
+    switch_state, switch_state_with,
 };
 
 use crate::device::{Device, printable};
@@ -67,6 +67,7 @@ impl<D: Driver> Supervisor<D> {
             self.execute(path, action, now);
         }
         self.retry(path, now);
+        self.adjust(path, now);
         if let Some(device) = self.devices.get_mut(&path) {
             device.plan_look(now);
         }
@@ -78,11 +79,14 @@ impl<D: Driver> Supervisor<D> {
         if seen.backend == Seen::Gone || !ours {
             return false;
         }
-        let watch = path.frontend_key("state");
-        if let Err(error) = self.store.watch(&watch, &path.to_string()) {
-            self.store_failed(&error);
-            self.rescan_later(Some(path.frontend), now);
-            return false;
+        for key in self.watched() {
+            let watch = path.frontend_key(key);
+            if let Err(error) = self.store.watch(&watch, &path.to_string()) {
+                self.store_failed(&error);
+                self.unwatch(&path);
+                self.rescan_later(Some(path.frontend), now);
+                return false;
+            }
         }
         self.past_errors.clear(&path, &mut self.store);
         let device = Device::new(path, self.driver.connects(), now);
@@ -189,12 +193,31 @@ impl<D: Driver> Supervisor<D> {
             self.past_errors.keep(path, node, &mut self.store);
         }
         self.driver.closing(&path);
-        let watch = path.frontend_key("state");
-        if let Err(error) = self.store.unwatch(&watch, &path.to_string()) {
-            self.store_failed(&error);
-        }
+        self.driver.forgotten(&path);
+        self.unwatch(&path);
         // If it is there again already, it is a new device.
         self.changed.insert(path);
+    }
+
+    /// Keys of a frontend that are watched.
+    fn watched(&self) -> impl Iterator<Item = &'static str> + use<D> {
+        ["state"]
+            .into_iter()
+            .chain(self.driver.frontend_keys().iter().copied())
+    }
+
+    /// Forgets the watches of a device, as far as there are any.
+    fn unwatch(&mut self, path: &BackendPath) {
+        for key in self.watched() {
+            match self
+                .store
+                .unwatch(&path.frontend_key(key), &path.to_string())
+            {
+                Ok(()) => {}
+                Err(error) if error.errno() == Some(&Errno::NoEntry) => {}
+                Err(error) => self.store_failed(&error),
+            }
+        }
     }
 
     pub(crate) fn note_switch(

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tracing::Level;
-use xenbus::{BackendPath, Event, State, switch_state_with};
+use xenbus::{BackendPath, Event, State, Switched, switch_state_with};
 
 use crate::attend::STORE_PAUSE;
 use crate::device::Hold;
@@ -102,7 +102,38 @@ impl<D: Driver> Supervisor<D> {
         };
         device.clear_error(&mut self.store);
         let outcome = switch_state_with(&mut self.store, &path, &device.keys, State::Connected);
+        let told = matches!(outcome, Ok(Switched::Written | Switched::Already));
         self.note_switch(path, State::Connected, outcome, now);
+        if told {
+            self.driver.connected(&path);
+        }
+    }
+
+    /// Tells the worker of a device that is served what may have changed about it.
+    pub(crate) fn adjust(&mut self, path: BackendPath, now: Instant) {
+        let Some(device) = self.devices.get_mut(&path) else {
+            return;
+        };
+        if device.hold != Hold::Serving {
+            return;
+        }
+        let changes = match self.driver.adjust(&mut self.store, &path) {
+            Ok(changes) => changes,
+            Err(Refused::Store(error)) => {
+                self.store_failed(&error);
+                return self.wake(path, now + STORE_PAUSE);
+            }
+            Err(Refused::Busy { why, .. } | Refused::Because { why, .. }) => {
+                return device.say(now, Level::WARN, &why);
+            }
+        };
+        for change in changes {
+            device.say(now, Level::INFO, &format!("changes: {change}"));
+            if let Err(error) = self.fleet.adjust(path.frontend, path.devid, change) {
+                let text = format!("its worker does not hear of a change: {error}");
+                device.say(now, Level::ERROR, &text);
+            }
+        }
     }
 
     pub(crate) fn disconnect(&mut self, path: BackendPath, now: Instant) {

@@ -35,8 +35,32 @@ pub trait Driver {
     /// See [`Refused`].
     fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused>;
 
+    /// The worker serves, and the frontend has been told.
+    fn connected(&mut self, _device: &BackendPath) {}
+
+    /// Called whenever something may have changed about a device that is served: what its worker
+    /// has to be told, in the form that the worker of the same binary knows.
+    ///
+    /// # Errors
+    /// See [`Refused`]; the device goes on as it was.
+    fn adjust(
+        &mut self,
+        _store: &mut Store,
+        _device: &BackendPath,
+    ) -> Result<Vec<serde_json::Value>, Refused> {
+        Ok(Vec::new())
+    }
+
+    /// Keys of the frontend's directory that matter while a device is served, besides its state.
+    fn frontend_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// A device that was connected is on its way out, or lost: what it holds will be free soon.
     fn closing(&mut self, device: &BackendPath);
+
+    /// The device is no more: its directory is gone, and the hotplug script has had its turn.
+    fn forgotten(&mut self, _device: &BackendPath) {}
 }
 
 /// A device ready to be handed to a worker.

@@ -140,6 +140,25 @@ impl Fleet {
         }
     }
 
+    /// Tells a worker what has changed about a device that it serves.
+    ///
+    /// # Errors
+    /// It takes no orders.
+    pub(crate) fn adjust(
+        &mut self,
+        guest: DomId,
+        device: u32,
+        change: serde_json::Value,
+    ) -> io::Result<()> {
+        match self.members.get(&guest) {
+            Some(member) if member.devices.contains(&device) => {
+                let order = ToWorker::Adjust { device, change };
+                member.worker.send(&order, &[]).map_err(io::Error::other)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Orders a device to be given back; false when no worker has it. A worker that does not
     /// take orders is ended, which gives everything back.
     pub(crate) fn disconnect(&mut self, guest: DomId, device: u32) -> io::Result<bool> {

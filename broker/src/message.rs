@@ -17,6 +17,14 @@ pub enum ToWorker {
         /// What the daemon's driver made of the offer; the worker of the same binary parses it.
         spec: serde_json::Value,
     },
+    /// Something about a device that is served has changed. Not answered; of a device that is
+    /// unknown, or closing, it says nothing.
+    Adjust {
+        /// The device number of the `Connect`.
+        device: u32,
+        /// What, in the words of the daemon's driver.
+        change: serde_json::Value,
+    },
     /// Finish what is in flight, give everything of this device back, answer
     /// [`FromWorker::Disconnected`]. Legal at any time after `Connect`, also when it crosses a
     /// [`FromWorker::Failed`] or the device is unknown: every `Disconnect` gets one answer.

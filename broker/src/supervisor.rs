@@ -348,7 +348,7 @@ const BACKEND: &str = "backend";
 const RELEASE: &str = "release";
 
 /// The keys of a backend directory whose change means something, besides the directory itself.
-const TELLING: [&str; 3] = ["state", "online", "hotplug-status"];
+const TELLING: [&str; 4] = ["state", "online", "hotplug-status", "rate"];
 
 /// Without systemd this does nothing; a systemd that does not listen is no reason to stop.
 fn tell_systemd(state: &[NotifyState<'_>]) {

@@ -32,6 +32,20 @@ pub trait Backend {
         fds: Vec<OwnedFd>,
         reporter: &Reporter,
     ) -> Result<Vec<Recruit<Self::Queue>>, DeviceError>;
+
+    /// Something about a device that is served has changed.
+    ///
+    /// # Errors
+    /// The host's: broker and worker do not fit together. The device goes on as it was.
+    fn adjust(&mut self, device: u32, change: serde_json::Value) -> Result<(), DeviceError> {
+        let change = change.to_string();
+        Err(DeviceError::host(format!(
+            "nothing of device {device} can change: {change}"
+        )))
+    }
+
+    /// All queues of a device have ended.
+    fn closed(&mut self, _device: u32) {}
 }
 
 /// Serves until told to end, or until the broker is gone, and then until the last device is closed.
@@ -127,6 +141,7 @@ impl<B: Backend> Worker<B> {
             News::Closed { device } => {
                 if let Some(closed) = self.devices.get_mut(&device) {
                     closed.closed = true;
+                    self.backend.closed(device);
                     self.settle(device);
                 }
             }
@@ -166,6 +181,12 @@ impl<B: Backend> Worker<B> {
                 }
                 None => self.reporter(device).disconnected(),
             },
+            ToWorker::Adjust { device, change } => {
+                let served = self.devices.get(&device).is_some_and(|state| !state.closed);
+                if served && let Err(err) = self.backend.adjust(device, change) {
+                    self.reporter(device).alert(err.message);
+                }
+            }
             ToWorker::Shutdown => self.ending = true,
         }
     }
