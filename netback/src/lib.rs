@@ -16,17 +16,26 @@
 //! Receiving is the mirror, and begins at the guest's end: a frame leaves the tap only when the guest
 //! has posted buffers for the longest that there may be.
 //!
-//! - [`spec`]: what a broker tells a worker about one VIF
+//! - [`cli`], [`serve`], [`config`]: the command line, the commands, what an administrator decides
+//! - broker's side: [`driver`] advertises and connects an interface, as a toolstack's [`wish`] and
+//!   the [`features`] have it
+//! - [`spec`]: what the broker tells a worker about one VIF
 //! - [`tap`]: the device that the broker owns, and the queues of it that a worker gets
 //! - worker's side: [`vif`] makes a device of a description, [`queue`] is one queue of it
 //! - [`headers`], [`vnet`], [`multicast`]: what is known about a frame
 //! - [`metrics`]: what a queue counts
 
+pub mod cli;
+pub mod config;
+pub mod driver;
+pub mod features;
 pub mod headers;
 pub mod metrics;
 pub mod multicast;
 pub mod queue;
+pub mod serve;
 pub mod spec;
 pub mod tap;
 pub mod vif;
 pub mod vnet;
+pub mod wish;

@@ -1,5 +1,6 @@
 //! One VIF: what its queues share, and how they come to be.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -167,6 +168,8 @@ const MIN_BURST: u64 = 131_072;
 #[derive(Debug)]
 pub struct Vifs {
     kind: evtchn::Kind,
+    /// Those that are served, by their handles.
+    serving: HashMap<u32, Arc<Vif>>,
 }
 
 /// The descriptors of one queue, as handles.
@@ -180,8 +183,11 @@ struct Handles {
 impl Vifs {
     /// Takes descriptors of this kind.
     #[must_use]
-    pub const fn new(kind: evtchn::Kind) -> Self {
-        Self { kind }
+    pub fn new(kind: evtchn::Kind) -> Self {
+        Self {
+            kind,
+            serving: HashMap::new(),
+        }
     }
 
     fn adopt(&self, fds: Vec<OwnedFd>, queues: usize) -> Result<Vec<Handles>, DeviceError> {
@@ -211,13 +217,14 @@ impl Backend for Vifs {
         &mut self,
         spec: serde_json::Value,
         fds: Vec<OwnedFd>,
-        _reporter: &Reporter,
+        reporter: &Reporter,
     ) -> Result<Vec<Recruit<Queue>>, DeviceError> {
         let spec: VifSpec = serde_json::from_value(spec).map_err(|err| {
             DeviceError::host(format!("the broker's description is malformed: {err}"))
         })?;
         let handles = self.adopt(fds, spec.queues.len())?;
         let vif = Arc::new(Vif::new(&spec, Instant::now()));
+        self.serving.insert(reporter.device(), Arc::clone(&vif));
         let queues = handles.into_iter().zip(spec.queues);
         Ok(queues
             .enumerate()
@@ -248,6 +255,19 @@ impl Backend for Vifs {
                 }
             })
             .collect())
+    }
+
+    fn adjust(&mut self, device: u32, change: serde_json::Value) -> Result<(), DeviceError> {
+        let change: Change = serde_json::from_value(change)
+            .map_err(|err| DeviceError::host(format!("the broker's change is malformed: {err}")))?;
+        if let Some(vif) = self.serving.get(&device) {
+            vif.change(&change);
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, device: u32) {
+        self.serving.remove(&device);
     }
 }
 

@@ -9,6 +9,7 @@ mod sys;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -67,6 +68,12 @@ pub enum TapError {
         "interface {0} exists already: remove it (ip link delete {0}), or give the VIF a vifname"
     )]
     Exists(String),
+    /// The device has no name that an interface can have.
+    #[error(transparent)]
+    Name(#[from] BadTapName),
+    /// It was removed meanwhile.
+    #[error("the tap was removed: detach the interface and attach it again")]
+    Gone,
     /// The kernel refuses something.
     #[error("tap {name}, {what}: {errno}")]
     Refused {
@@ -102,6 +109,15 @@ impl TapName {
     /// The numbers are too long for a name.
     pub fn of_vif(domid: u16, handle: u32) -> Result<Self, BadTapName> {
         Self::parse(&format!("vif{domid}.{handle}"))
+    }
+
+    /// Is there a tap of that name?
+    #[must_use]
+    pub fn is_tap(&self) -> bool {
+        Path::new("/sys/class/net")
+            .join(&self.0)
+            .join("tun_flags")
+            .exists()
     }
 
     /// As text.
@@ -153,6 +169,18 @@ impl Tap {
     /// The device is gone.
     pub fn name(&self) -> Result<String, TapError> {
         sys::name_of(self.control.as_fd()).map_err(|errno| refused("?", "its name", errno))
+    }
+
+    /// Bytes of an IP packet that it takes, now: hotplug scripts may change it.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn mtu(&self) -> Result<u16, TapError> {
+        let name = self.name()?;
+        let got = configure(&name, sys::SIOCGIFMTU, &Ask::Number(0), "MTU")?;
+        let [a, b, c, d, ..] = got;
+        let mtu = i32::from_ne_bytes([a, b, c, d]);
+        Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
     }
 
     /// Another queue, for a worker.
@@ -263,7 +291,12 @@ fn open(name: &str, flags: u16) -> Result<OwnedFd, TapError> {
     Ok(fd)
 }
 
-fn configure(name: &str, code: libc::Ioctl, ask: &Ask, what: &'static str) -> Result<(), TapError> {
+fn configure(
+    name: &str,
+    code: libc::Ioctl,
+    ask: &Ask,
+    what: &'static str,
+) -> Result<[u8; 24], TapError> {
     let socket = rustix::net::socket_with(
         AddressFamily::INET,
         SocketType::DGRAM,
@@ -272,7 +305,6 @@ fn configure(name: &str, code: libc::Ioctl, ask: &Ask, what: &'static str) -> Re
     );
     socket
         .and_then(|socket| sys::interface(socket.as_fd(), code, name, ask))
-        .map(drop)
         .map_err(|errno| refused(name, what, errno))
 }
 

@@ -65,8 +65,8 @@ pub fn options(backend: Backend, daemon: Option<&Path>) -> anyhow::Result<Option
     let mut programs = Vec::new();
     if let Some(daemon) = daemon {
         programs.push(daemon.to_path_buf());
-        let contracts = daemon.with_file_name("pv-contracts");
-        programs.extend(contracts.is_file().then_some(contracts));
+        let beside = ["xen-netback", "pv-contracts"].map(|name| daemon.with_file_name(name));
+        programs.extend(beside.into_iter().filter(|program| program.is_file()));
     }
     Ok(Options {
         image: image::Image::find_or_build()?,

@@ -1,0 +1,268 @@
+//! The broker's side of network interfaces: what to advertise, and what a worker needs to serve one.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use broker::message::Blame;
+use broker::{Connection, Driver, Hypervisor, Refused};
+use tracing::warn;
+use xenbus::{BackendPath, Class, Connects, Key, NetworkOffer, QueueOffer, Store};
+
+use crate::config::Config;
+use crate::features;
+use crate::spec::{Change, FrontendFeatures, QueueSpec, RateSpec, VifSpec};
+use crate::tap::{Offload, Tap, TapError, TapName};
+use crate::wish::Wish;
+
+/// Network interfaces.
+#[derive(Debug)]
+pub struct NetDriver {
+    config: Config,
+    hypervisor: Hypervisor,
+    links: BTreeMap<BackendPath, Link>,
+}
+
+/// The host's end of an interface, as long as its directory exists.
+#[derive(Debug)]
+struct Link {
+    tap: Tap,
+    /// What the worker was told last.
+    told: Option<Told>,
+}
+
+/// What may change while an interface is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    rate: Option<RateSpec>,
+    multicast_control: bool,
+}
+
+/// The frontend's wish to hear only the multicast that it asks for.
+const MULTICAST: &str = "request-multicast-control";
+
+impl NetDriver {
+    /// Serves interfaces as `config` says.
+    #[must_use]
+    pub const fn new(config: Config, hypervisor: Hypervisor) -> Self {
+        Self {
+            config,
+            hypervisor,
+            links: BTreeMap::new(),
+        }
+    }
+
+    /// The tap of a device: the one there is, or a new one.
+    fn link(&mut self, device: &BackendPath, wish: &Wish) -> Result<&mut Link, TapError> {
+        if !self.links.contains_key(device) {
+            let name = TapName::of_vif(device.frontend.raw(), device.devid)?;
+            // What an earlier process of ours has left is in its bridge, and has its rules.
+            let left = [wish.name.as_ref(), Some(&name)];
+            let left = left.into_iter().flatten().find(|name| name.is_tap());
+            let tap = match left {
+                Some(left) => Tap::adopt(left)?,
+                None => Tap::create(&name, wish.mtu, self.config.queue_length)?,
+            };
+            let link = Link { tap, told: None };
+            self.links.insert(*device, link);
+        }
+        self.links.get_mut(device).ok_or(TapError::Gone)
+    }
+
+    fn fds(&self, device: &BackendPath, tap: &Tap, queues: usize) -> Result<Vec<OwnedFd>, Refused> {
+        let mut fds = Vec::with_capacity(3 * queues);
+        for _ in 0..queues {
+            fds.push(tap.queue().map_err(Refused::host)?);
+            let events = self.hypervisor.event_channels(device.frontend);
+            fds.push(events.map_err(Refused::host)?);
+            fds.push(self.hypervisor.grants().map_err(Refused::host)?);
+        }
+        Ok(fds)
+    }
+
+    fn plug(&self, device: &BackendPath, on: bool) {
+        let plugged = self.links.get(device).map(|link| link.tap.set_carrier(on));
+        if let Some(Err(error)) = plugged {
+            warn!(%error, "the carrier stays as it is");
+        }
+    }
+}
+
+impl Driver for NetDriver {
+    fn class(&self) -> Class {
+        Class::Vif
+    }
+
+    fn connects(&self) -> Connects {
+        Connects::WhenConnected
+    }
+
+    fn advertise(
+        &mut self,
+        store: &mut Store,
+        device: &BackendPath,
+    ) -> Result<Vec<Key<'static>>, Refused> {
+        let wish = Wish::read(store, device)?.map_err(Refused::host)?;
+        // The hotplug script, which runs at InitWait, looks for it.
+        self.link(device, &wish).map_err(Refused::host)?;
+        Ok(features::before_rings(self.config.max_queues))
+    }
+
+    fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused> {
+        let wish = Wish::read(store, device)?.map_err(Refused::host)?;
+        let offer = NetworkOffer::read(store, device, self.config.max_queues.into())?;
+        let gso_floor = self.config.gso_floor;
+        let link = self.link(device, &wish).map_err(Refused::host)?;
+        link.told = Some(Told {
+            rate: wish.rate,
+            multicast_control: offer.multicast_control,
+        });
+        link.tap
+            .set_offload(offload(&offer))
+            .map_err(Refused::host)?;
+        let name = link.tap.name().map_err(Refused::host)?;
+        // The script may have set it to that of its bridge.
+        let mtu = link.tap.mtu().map_err(Refused::host)?;
+        let spec = VifSpec {
+            domid: device.frontend.raw(),
+            handle: device.devid,
+            mac: wish.mac,
+            mtu,
+            gso_floor,
+            queues: offer.queues.iter().map(queue).collect(),
+            control: None,
+            frontend: frontend(&offer),
+            rate: wish.rate,
+            name,
+        };
+        let tap = &self
+            .links
+            .get(device)
+            .ok_or(Refused::host(TapError::Gone))?
+            .tap;
+        let fds = self.fds(device, tap, spec.queues.len())?;
+        let summary = summary(&spec);
+        Ok(Connection {
+            spec: serde_json::to_value(&spec).map_err(Refused::host)?,
+            fds,
+            keys: Vec::new(),
+            summary,
+        })
+    }
+
+    fn connected(&mut self, device: &BackendPath) {
+        self.plug(device, true);
+    }
+
+    fn adjust(
+        &mut self,
+        store: &mut Store,
+        device: &BackendPath,
+    ) -> Result<Vec<serde_json::Value>, Refused> {
+        let wish = Wish::read(store, device)?.map_err(Refused::host)?;
+        let multicast = store.read(&device.frontend_key(MULTICAST))?;
+        let now = Told {
+            rate: wish.rate,
+            multicast_control: multicast.is_some_and(|value| value != b"0"),
+        };
+        let link = self.links.get_mut(device);
+        let Some(told) = link.and_then(|link| link.told.as_mut()) else {
+            return Ok(Vec::new());
+        };
+        let mut changes = Vec::new();
+        if told.rate != now.rate {
+            changes.push(Change::Rate(now.rate));
+        }
+        if told.multicast_control != now.multicast_control {
+            changes.push(Change::MulticastControl(now.multicast_control));
+        }
+        *told = now;
+        let values = changes.iter().map(serde_json::to_value);
+        values.collect::<Result<_, _>>().map_err(Refused::host)
+    }
+
+    fn frontend_keys(&self) -> &'static [&'static str] {
+        &[MULTICAST]
+    }
+
+    fn closing(&mut self, device: &BackendPath) {
+        self.plug(device, false);
+        if let Some(link) = self.links.get_mut(device) {
+            link.told = None;
+        }
+    }
+
+    fn forgotten(&mut self, device: &BackendPath) {
+        if let Some(link) = self.links.remove(device)
+            && let Err(error) = link.tap.remove()
+        {
+            warn!(%error, "a tap is left behind: remove it with ip link delete");
+        }
+    }
+}
+
+/// What the kernel may leave undone: the least that both IP versions agree to, since a tap has one
+/// switch for the checksums of both. The worker completes what one of them does not take.
+const fn offload(offer: &NetworkOffer) -> Offload {
+    let checksum = offer.csum_ipv4 || offer.csum_ipv6;
+    Offload {
+        checksum,
+        tcpv4: offer.sg && offer.gso_tcpv4 && offer.csum_ipv4,
+        tcpv6: offer.sg && offer.gso_tcpv6 && offer.csum_ipv6,
+    }
+}
+
+fn queue(offer: &QueueOffer) -> QueueSpec {
+    QueueSpec {
+        tx_ref: offer.tx_ref.raw(),
+        rx_ref: offer.rx_ref.raw(),
+        tx_port: offer.tx_port,
+        rx_port: offer.rx_port,
+    }
+}
+
+const fn frontend(offer: &NetworkOffer) -> FrontendFeatures {
+    FrontendFeatures {
+        sg: offer.sg,
+        gso_tcpv4: offer.sg && offer.gso_tcpv4 && offer.csum_ipv4,
+        gso_tcpv6: offer.sg && offer.gso_tcpv6 && offer.csum_ipv6,
+        csum_ipv4: offer.csum_ipv4,
+        csum_ipv6: offer.csum_ipv6,
+        rx_notify: offer.rx_notify,
+        // Not offered.
+        xdp_headroom: 0,
+        multicast_control: offer.multicast_control,
+    }
+}
+
+fn summary(spec: &VifSpec) -> String {
+    let [a, b, c, d, e, f] = spec.mac;
+    let mut text = format!(
+        "connecting {:?}, {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, MTU {}, {} queues",
+        spec.name,
+        spec.mtu,
+        spec.queues.len()
+    );
+    let features = spec.frontend;
+    for (on, name) in [
+        (features.sg, "scatter-gather"),
+        (features.gso_tcpv4, "TSO"),
+        (features.gso_tcpv6, "TSO6"),
+        (features.csum_ipv4 || features.csum_ipv6, "checksum offload"),
+        (spec.rate.is_some(), "limited rate"),
+    ] {
+        if on {
+            text += ", ";
+            text += name;
+        }
+    }
+    text
+}
+
+impl From<TapError> for Refused {
+    fn from(error: TapError) -> Self {
+        Self::Because {
+            blame: Blame::Host,
+            why: error.to_string(),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The Xen network backend. See [`netback`] for the walk of a packet.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use netback::cli::{Cli, Command};
+use netback::serve;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(options) => serve::serve(options),
+        Command::CheckConfig { file } => serve::check_config(file),
+        Command::Worker(options) => serve::work(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xen-netback: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
