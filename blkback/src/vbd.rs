@@ -40,7 +40,8 @@ impl Vbds {
         let mut fds = fds.into_iter();
         let Some(disk) = fds.next().filter(|_| got == expected && rings > 0) else {
             return Err(DeviceError::host(format!(
-                "{got} descriptors came for {rings} rings, expected {expected}"
+                "{got} of {expected} descriptors came: this guest's worker may open too few (too \
+                 many open files; raise LimitNOFILE= in the unit, or ulimit -n)"
             )));
         };
         let mut handles = Vec::with_capacity(rings);

@@ -34,7 +34,8 @@ pub struct Channel {
 /// What a look at the link found.
 #[derive(Debug)]
 pub enum Received<M> {
-    /// A message, and the descriptors that came with it (close-on-exec).
+    /// A message, and the descriptors that came with it (close-on-exec). None of them if this
+    /// process may not open as many (`RLIMIT_NOFILE`): who needs some has to count.
     Message(M, Vec<OwnedFd>),
     /// Nothing at the moment.
     Empty,
@@ -58,10 +59,6 @@ pub enum ChannelError {
         /// How many.
         count: usize,
     },
-    /// Descriptors were lost on the way: this process may open no more
-    /// (`RLIMIT_NOFILE`, `LimitNOFILE=` in the unit).
-    #[error("descriptors were lost: the limit of open files is too low")]
-    FdsLost,
     /// The value has no JSON form, or the bytes are not the message expected.
     #[error("malformed message")]
     Json(#[from] serde_json::Error),
@@ -138,7 +135,7 @@ impl Channel {
     /// Waits for a message; `None` when the other end is gone.
     ///
     /// # Errors
-    /// A malformed message or lost descriptors; the link stays usable.
+    /// A malformed message; the link stays usable.
     pub fn recv<M: DeserializeOwned>(&self) -> Result<Option<(M, Vec<OwnedFd>)>, ChannelError> {
         loop {
             match self.recv_with(RecvFlags::empty())? {
@@ -205,8 +202,16 @@ impl Channel {
         &self,
         flags: RecvFlags,
     ) -> Result<Received<M>, ChannelError> {
+        self.recv_into::<M, { rustix::cmsg_space!(ScmRights(FDS_MAX)) }>(flags)
+    }
+
+    /// With `SPACE` bytes for descriptors.
+    fn recv_into<M: DeserializeOwned, const SPACE: usize>(
+        &self,
+        flags: RecvFlags,
+    ) -> Result<Received<M>, ChannelError> {
         let mut bytes = vec![0; MESSAGE_MAX];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut space = [MaybeUninit::uninit(); SPACE];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut iov = [IoSliceMut::new(&mut bytes)];
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
@@ -216,7 +221,7 @@ impl Channel {
             other => other?,
         };
         // Owned at once: whatever is wrong with the message, they are closed.
-        let fds: Vec<OwnedFd> = control
+        let mut fds: Vec<OwnedFd> = control
             .drain()
             .filter_map(|message| match message {
                 RecvAncillaryMessage::ScmRights(fds) => Some(fds),
@@ -230,7 +235,8 @@ impl Channel {
             });
         }
         if got.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(ChannelError::FdsLost);
+            // The message counts all the same: nobody else can say which order it was.
+            fds.clear();
         }
         if got.bytes == 0 {
             return Ok(Received::Gone);
@@ -360,6 +366,24 @@ mod tests {
         let (got, fds) = broker.recv::<FromWorker>().unwrap().unwrap();
         assert_eq!(got, message);
         assert_eq!(fds.len(), FDS_MAX);
+    }
+
+    #[test]
+    fn a_message_whose_descriptors_are_lost_arrives_without_any() {
+        let (broker, worker) = Channel::pair().unwrap();
+        let file = scratch_file();
+        let sent = ToWorker::Disconnect { device: 7 };
+        // As if fewer descriptors than were sent could be opened here.
+        broker.send(&sent, &[file.as_fd(); 20]).unwrap();
+        let got =
+            worker.recv_into::<ToWorker, { rustix::cmsg_space!(ScmRights(3)) }>(RecvFlags::empty());
+        let Received::Message(message, fds) = got.unwrap() else {
+            panic!("no message");
+        };
+        assert_eq!(message, sent);
+        assert!(fds.is_empty());
+        broker.send(&sent, &[file.as_fd(); 20]).unwrap();
+        assert_eq!(worker.recv::<ToWorker>().unwrap().unwrap().1.len(), 20);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Level, Serve, Worker};
@@ -33,6 +34,7 @@ pub fn serve(name: &'static str, options: Serve, driver: impl Driver) -> anyhow:
         worker: worker::Command::own_binary(arguments.map(Into::into).to_vec()),
         hypervisor: options.hypervisor,
     };
+    allow_open_files();
     Supervisor::start(settings, driver)?.run()?;
     Ok(())
 }
@@ -66,6 +68,19 @@ fn abort_on_panic() {
         report(panic);
         std::process::abort();
     }));
+}
+
+/// Allows this process, and the workers that inherit it, as many descriptors as the system lets
+/// them have: a queue takes half a dozen, and 1024, the usual limit, are soon used up.
+fn allow_open_files() {
+    let limits = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limits.maximum,
+        ..limits
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn default_run_dir(hypervisor: &Hypervisor) -> PathBuf {

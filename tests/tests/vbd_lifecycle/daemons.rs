@@ -6,7 +6,7 @@ use pv_tests::frontend::blkfront::Device;
 use pv_tests::frontend::{Load, Model, Plan, Shape};
 use pv_tests::scene::{Scene, check_image};
 use pv_tests::toolstack::{DiskLine, XVDA};
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use xenbus::State;
 
 use super::{Busy, Disk, SECTORS};
@@ -103,6 +103,50 @@ fn a_killed_worker_closes_its_guests_disks_and_no_others() -> anyhow::Result<()>
     let _given_up = victim.front.vanish();
     scene.destroy(&victim.guest)?;
     scene.no_wrong_done()
+}
+
+/// Descriptors are lost one by one: those that an order brings, and those that a queue makes.
+#[test]
+fn a_worker_that_may_open_no_more_refuses_one_more_disk_and_keeps_its_others() -> anyhow::Result<()>
+{
+    let mut scene = Scene::start("max-queues = 1")?;
+    let mut first = Disk::connect(&mut scene, 1, Shape::LINUX)?;
+    let guest = first.guest.clone();
+    let domid = guest.domid();
+    let worker = scene.daemon()?.workers(domid).first().copied();
+    let worker = worker.context("no worker")?;
+    let image = scene.image("other.img", &Model::filled(7, SECTORS))?;
+    for (left, vdev) in (0..20).zip((XVDA + 16..).step_by(16)) {
+        may_open(worker, left)?;
+        let device = scene.attach(&guest, &DiskLine::image(vdev, &image).read_only())?;
+        let connected = device.connect(Shape::LINUX);
+        first.use_it(20).with_context(|| scene.told())?;
+        if connected.is_ok() {
+            ensure!(left > 2, "{left} descriptors cannot have been enough");
+            ensure!(scene.daemon()?.workers(domid) == [worker], "another worker");
+            scene.destroy(&guest)?;
+            return scene.no_wrong_done();
+        }
+        let told = scene.toolstack().wait_error(domid, vdev)?;
+        // A page of the simulated hypervisor is a descriptor, too; Xen's are not.
+        let why = ["open files", "the hypervisor connection is lost"];
+        let said = why.iter().any(|why| told.contains(why));
+        ensure!(said, "{left} left: {told}");
+    }
+    anyhow::bail!("no number of descriptors is enough\n{}", scene.told())
+}
+
+/// Lets a process open `more` descriptors beside those that it has.
+fn may_open(pid: u32, more: usize) -> anyhow::Result<()> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    let limit = Some(u64::try_from(open + more)?);
+    let pid = Pid::from_raw(i32::try_from(pid)?);
+    let limits = Rlimit {
+        current: limit,
+        maximum: limit.map(|_| 4096),
+    };
+    prlimit(pid, Resource::Nofile, limits)?;
+    Ok(())
 }
 
 #[test]
