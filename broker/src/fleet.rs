@@ -5,6 +5,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -13,10 +14,17 @@ use ring_proto::DomId;
 use crate::channel::{ChannelError, Received};
 use crate::incumbent::Record;
 use crate::message::{FromWorker, ToWorker};
+use crate::pace::Bucket;
 use crate::worker::{Command, Exit, Worker};
 
 /// Tokens of workers begin here; each guest has two.
 const TOKENS: usize = 16;
+
+/// Reports of one worker: a good one has a few for each queue of each device at once, and then
+/// only as many as its guest may make it connect. One that somebody took over must not keep us from
+/// all others, or fill the store.
+const REPORTS: u32 = 4096;
+const REPORT_EVERY: Duration = Duration::from_millis(10);
 
 /// What a worker's descriptor that became readable means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +64,7 @@ struct Member {
     devices: BTreeSet<u32>,
     /// It was told to end, or does not take orders any more.
     ending: bool,
+    reports: Bucket,
 }
 
 #[derive(Debug)]
@@ -196,20 +205,26 @@ impl Fleet {
     /// Takes the next report of a guest's worker; `None` when there is none, or no worker.
     ///
     /// # Errors
-    /// Nonsense: the worker is not to be trusted and is killed.
-    pub(crate) fn report(&mut self, guest: DomId) -> io::Result<Option<FromWorker>> {
+    /// The worker cannot be ended.
+    pub(crate) fn report(&mut self, guest: DomId, now: Instant) -> io::Result<Option<FromWorker>> {
         let Some(member) = self.members.get_mut(&guest) else {
             return Ok(None);
         };
+        // One that is not to be trusted any more is killed; its end is reported by its pidfd.
         match member.worker.try_recv() {
-            Ok(Received::Message(report, _)) => Ok(Some(report)),
-            Ok(Received::Empty | Received::Gone) => Ok(None),
+            Ok(Received::Message(report, _)) if member.reports.take(now).is_ok() => {
+                return Ok(Some(report));
+            }
+            Ok(Received::Empty | Received::Gone) => return Ok(None),
+            Ok(Received::Message(..)) => {
+                tracing::error!(domid = %guest, "worker reports without end; it is killed");
+            }
             Err(error) => {
                 tracing::error!(domid = %guest, %error, "worker reports nonsense; it is killed");
-                member.worker.kill()?;
-                Ok(None)
             }
         }
+        member.worker.kill()?;
+        Ok(None)
     }
 
     /// Reaps a guest's worker if it has ended.
@@ -285,6 +300,7 @@ impl Member {
                     record,
                     devices: BTreeSet::new(),
                     ending: false,
+                    reports: Bucket::new(REPORTS, REPORT_EVERY, Instant::now()),
                 })
             }
             Err(error) => {
@@ -305,6 +321,8 @@ fn tokens(guest: DomId) -> (Token, Token) {
 
 #[cfg(test)]
 mod tests {
+    use mio::{Events, Poll};
+
     use super::*;
 
     #[test]
@@ -318,5 +336,45 @@ mod tests {
         }
         assert_eq!(Fleet::ready(Token(TOKENS - 1)), None);
         assert_eq!(Fleet::ready(Token(Fleet::tokens_end())), None);
+    }
+
+    #[test]
+    fn a_worker_that_reports_without_end_is_ended_and_not_listened_to() {
+        let dir = std::env::temp_dir().join(format!("fleet-{}", std::process::id()));
+        let command = Command {
+            program: "/bin/sh".into(),
+            name: "xen-worker".into(),
+            arguments: [
+                "-c",
+                r#"while echo '{"connected":{"device":1}}' >&0; do :; done; read -r never"#,
+                "sh",
+            ]
+            .map(Into::into)
+            .to_vec(),
+        };
+        let mut poll = Poll::new().unwrap();
+        let guest = DomId::new(7);
+        let registry = poll.registry().try_clone().unwrap();
+        let mut fleet = Fleet::new(command, registry, &dir);
+        let spec = serde_json::Value::Null;
+        assert_eq!(fleet.connect(guest, 1, spec, &[]).unwrap(), Ordered::Sent);
+        let now = Instant::now();
+        let (mut heard, mut events) = (0, Events::with_capacity(4));
+        let ended = loop {
+            poll.poll(&mut events, None).unwrap();
+            while fleet.report(guest, now).unwrap().is_some() {
+                heard += 1;
+                assert!(heard <= REPORTS, "it is listened to without end");
+            }
+            if let Some(ended) = fleet.reap(guest).unwrap() {
+                break ended;
+            }
+        };
+        assert_eq!(
+            (heard, ended.exit.to_string()),
+            (REPORTS, "signal 9".into())
+        );
+        assert!(!ended.ordered);
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -18,10 +18,13 @@ const OWED_LIMIT: Duration = Duration::from_secs(2);
 impl<D: Driver> Supervisor<D> {
     /// Takes everything a guest's worker has reported.
     pub(crate) fn take_reports(&mut self, guest: DomId) -> io::Result<()> {
-        while let Some(report) = self.fleet.report(guest)? {
-            self.heed(guest, report, Instant::now());
+        loop {
+            let now = Instant::now();
+            let Some(report) = self.fleet.report(guest, now)? else {
+                return Ok(());
+            };
+            self.heed(guest, report, now);
         }
-        Ok(())
     }
 
     fn heed(&mut self, guest: DomId, report: FromWorker, now: Instant) {
