@@ -53,7 +53,7 @@ pub enum Level {
     Info,
     /// And every step.
     Debug,
-    /// And every request.
+    /// And which part of the program says it.
     Trace,
 }
 
