@@ -97,6 +97,9 @@ pub fn start_log(level: Level) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(level == Level::Trace)
+        // It would tell of a log that cannot be written in the same place, and panic then: whoever
+        // reads the log may be gone, a journal that is restarted for one.
+        .log_internal_errors(false)
         .with_env_filter(EnvFilter::new(level.as_str()));
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         log.without_time().init();

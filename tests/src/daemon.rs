@@ -77,6 +77,7 @@ pub struct Start {
     run_dir: PathBuf,
     config: String,
     level: String,
+    heard: bool,
 }
 
 impl Start {
@@ -89,7 +90,15 @@ impl Start {
             run_dir: machine.join("run"),
             config: String::new(),
             level: std::env::var("PV_LOG").unwrap_or_else(|_unset| "info".into()),
+            heard: true,
         }
+    }
+
+    /// With a log that nobody reads any more: every write to it fails.
+    #[must_use]
+    pub const fn unheard(mut self) -> Self {
+        self.heard = false;
+        self
     }
 
     /// With a configuration file of this text.
@@ -120,15 +129,19 @@ impl Start {
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .stderr(match self.heard {
+                true => Stdio::piped(),
+                false => std::io::pipe()?.1.into(),
+            });
         if let Some(notify) = notify {
             command.env("NOTIFY_SOCKET", notify);
         }
         let mut child = command.spawn().context("cannot run the daemon")?;
-        let errors = child.stderr.take().context("the daemon has no stderr")?;
         let log = Arc::new(Log::default());
-        let into = Arc::clone(&log);
-        std::thread::spawn(move || into.fill(BufReader::new(errors)));
+        if let Some(errors) = child.stderr.take() {
+            let into = Arc::clone(&log);
+            std::thread::spawn(move || into.fill(BufReader::new(errors)));
+        }
         Ok(Daemon {
             child: Some(child),
             run_dir: self.run_dir.clone(),

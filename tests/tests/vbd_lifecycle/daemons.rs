@@ -150,6 +150,23 @@ fn may_open(pid: u32, more: usize) -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_log_that_nobody_reads_any_more_costs_no_disk() -> anyhow::Result<()> {
+    let mut scene = Scene::without_daemon("")?;
+    let daemon = scene.daemon_start().unheard().ready()?;
+    let mut disk = Disk::connect(&mut scene, 1, Shape::LINUX)?;
+    disk.use_it(100)?;
+    // The worker says so.
+    let orphans = daemon.stop()?;
+    disk.use_it(2000)?;
+    scene.start_daemon()?;
+    scene.daemon()?.wait_log("earlier broker (pid")?;
+    disk.use_it(100)?;
+    scene.destroy(&disk.guest)?;
+    drop(orphans);
+    scene.no_wrong_done()
+}
+
+#[test]
 fn con_07_devices_survive_a_lost_and_a_stalled_xenstored() -> anyhow::Result<()> {
     let mut scene = Scene::start("")?;
     let mut disk = Disk::connect(&mut scene, 1, Shape::LINUX)?;
