@@ -2,7 +2,7 @@
 //!
 //! The same binary is two things. `serve` is the **broker**: it watches xenstore, opens images,
 //! and starts one **worker** per guest, which it re-executes itself as. The worker touches guest
-//! memory and disks, and can reach nothing but the descriptors that it was handed.
+//! memory and disks, and uses nothing but the descriptors that it was handed.
 //!
 //! The walk of a read, and where it can turn back (numbers):
 //!

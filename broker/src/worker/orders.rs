@@ -1,4 +1,4 @@
-//! A worker's own side: serves all devices of one guest, in a process that can reach nothing else.
+//! A worker's own side: serves all devices of one guest, in a process that is handed nothing else.
 //!
 //! This thread takes orders from the broker; every queue has a thread of its own. When the broker
 //! dies the worker serves on, and ends with its last device.
