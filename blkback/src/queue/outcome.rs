@@ -214,7 +214,11 @@ impl Queue {
         self.counters.disk_errors += 1;
         if self.counters.disk_errors.is_power_of_two() {
             let errors = self.counters.disk_errors;
-            warn!(%errno, errors, "the disk failed a request; see the kernel log for its reason");
+            let why = match errno {
+                Errno::NOSPC => "the file system of the image is full",
+                _ => "see the kernel log for its reason",
+            };
+            warn!(%errno, errors, "the disk failed a request; {why}");
         }
         if lost_first {
             self.reporter.alert(format!(
