@@ -1,9 +1,10 @@
 #!/bin/sh
-# build-guest.sh ROOT INIT IMAGE: a guest's disk. Its first 160 MiB are a root
-# filesystem with busybox, fio and the xenstore tools, everything behind that is
+# build-guest.sh ROOT INIT disk|cpio OUT TOOL...: a guest's root filesystem with
+# busybox and the tools. As a disk it has 160 MiB, and everything behind that is
 # scratch space for tests, up to 256 MiB.
 set -eu
-root=$1 init=$2 image=$3
+root=$1 init=$2 form=$3 out=$4
+shift 4
 tree=$(mktemp -d) list=$(mktemp)
 trap 'rm -rf "$tree" "$list"' EXIT
 
@@ -16,7 +17,7 @@ for applet in $(chroot "$root" busybox --list); do
 done
 
 # The real tools in place of, and beside, busybox's.
-for tool in fio dd blockdev blkdiscard xenstore-read xenstore-write xenstore-watch; do
+for tool in "$@"; do
 	path=$(chroot "$root" sh -c "command -v $tool")
 	rm -f "$tree/bin/$tool"
 	cp -L "$root$path" "$tree/bin/$tool"
@@ -34,6 +35,11 @@ printf '#!/bin/sh\nsync\nmount -o remount,ro /\nexec /bin/busybox poweroff -f\n'
 chmod +x "$tree/sbin/init" "$tree/sbin/poweroff"
 echo 'root:x:0:0::/root:/bin/sh' > "$tree/etc/passwd"
 
-rm -f "$image"
-mkfs.ext4 -q -F -L guest -d "$tree" "$image" 160M
-truncate -s 256M "$image"
+rm -f "$out"
+case $form in
+disk)
+	mkfs.ext4 -q -F -L guest -d "$tree" "$out" 160M
+	truncate -s 256M "$out"
+	;;
+cpio) (cd "$tree" && find . | cpio --quiet -o -H newc) > "$out" ;;
+esac

@@ -1,7 +1,8 @@
 #!/bin/busybox sh
-# /init of a guest: finds the root filesystem on the disk that root= names.
+# /init of a guest: finds the root filesystem on the disk that root= names. With
+# no root=, it is in this RAM disk already.
 /bin/busybox mkdir -p /bin /proc /sys /dev /root
-/bin/busybox --install -s /bin
+[ -e /bin/sh ] || /bin/busybox --install -s /bin
 export PATH=/bin
 
 fail() {
@@ -18,6 +19,7 @@ while read -r module; do
 done < /modules/order
 
 root=$(sed -n 's/.*root=\([^ ]*\).*/\1/p' /proc/cmdline)
+[ -n "$root" ] || exec /sbin/init
 mode=$(sed -n 's/.*rootmode=\([^ ]*\).*/\1/p' /proc/cmdline)
 
 # blkfront connects in its own time and nothing but the node's appearance tells.

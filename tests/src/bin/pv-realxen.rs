@@ -25,14 +25,14 @@ struct Cli {
 enum Verb {
     /// Build the image, or find it in the cache, and print where it lies.
     Image,
-    /// Run scenarios: those named, or all.
+    /// Run scenarios: those named, or those that `cargo verify` runs.
     Run {
-        /// Their names.
+        /// Their names; `net-*` stands for all that begin with `net-`.
         names: Vec<String>,
         /// List them instead.
         #[arg(long)]
         list: bool,
-        /// Whose disks the guests use. With `kernel`, the harness itself is tried.
+        /// Who serves the guests. With `kernel`, the harness itself is tried.
         #[arg(long, value_enum, default_value_t = Serving::Daemon)]
         backend: Serving,
         /// The daemon [default: xen-blkback beside this program].
@@ -76,7 +76,10 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Run { list: true, .. } => {
-            for scenario in realxen::scenarios::ALL {
+            for scenario in realxen::scenarios::SUITES
+                .iter()
+                .flat_map(|suite| suite.scenarios)
+            {
                 println!("{:20} {}", scenario.name, scenario.about);
             }
             Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Who serves the guests' disks: the daemon under test, or the kernel for comparison.
+//! Who serves the guests' devices: the daemon under test, or the kernel for comparison.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// appends to one log; a daemon that still runs is left alone. What a scenario wants in its
 /// environment, it puts into a file.
 const START: &str = r#"
-run=/run/xen-blkback; mkdir -p $run
+run=/run/$program; mkdir -p $run
 [ -e $run/environment ] && . $run/environment
 [ -e $run/pid ] && kill -0 "$(cat $run/pid)" 2>/dev/null && exit 0
 rm -f $run/notify; : > $run/said
-install -m 755 /share/bin/xen-blkback /usr/local/bin/
+install -m 755 /share/bin/$program /usr/local/bin/ || exit
 setsid socat -u UNIX-RECV:$run/notify OPEN:$run/said,append > /dev/null 2>&1 &
 for _ in $(seq 50); do [ -S $run/notify ] && break; sleep 0.1; done
-NOTIFY_SOCKET=$run/notify setsid xen-blkback serve >> $run/log 2>&1 &
+NOTIFY_SOCKET=$run/notify setsid $program serve >> $run/log 2>&1 &
 echo $! > $run/pid
 for _ in $(seq 200); do
 	grep -q READY=1 $run/said && exit 0
@@ -33,12 +33,12 @@ exit 1
 
 /// Asks the daemon to end, then makes it.
 const STOP: &str = r#"
-run=/run/xen-blkback
+run=/run/$program
 [ -e $run/pid ] || exit 0
 pid=$(cat $run/pid)
 kill $pid 2>/dev/null
 for _ in $(seq 50); do kill -0 $pid 2>/dev/null || break; sleep 0.2; done
-pkill -KILL -x xen-blkback && { echo "the daemon or a worker did not end when asked to" >&2; left=1; }
+pkill -KILL -x $program && { echo "the daemon or a worker did not end when asked to" >&2; left=1; }
 pkill -x socat
 rm -f $run/pid
 exit ${left:-0}
@@ -46,35 +46,52 @@ exit ${left:-0}
 
 /// Fails when the daemon died, panicked, or was not started.
 const CHECK: &str = r#"
-run=/run/xen-blkback
+run=/run/$program
 kill -0 "$(cat $run/pid)" || { echo "the daemon has died" >&2; exit 1; }
 ! grep -n -m5 -A3 "panicked at" $run/log >&2
 "#;
 
-/// A block backend.
+/// What kind of devices a backend serves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Devices {
+    /// Virtual block devices.
+    Disks,
+    /// Virtual network interfaces.
+    Nics,
+}
+
+impl Devices {
+    /// The name of the program that serves them, and of the kernel's module as well.
+    #[must_use]
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Disks => "xen-blkback",
+            Self::Nics => "xen-netback",
+        }
+    }
+}
+
+/// A backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Backend {
-    /// The daemon that the host copied to `/share/bin/xen-blkback`.
+    /// The daemon that the host copied to `/share/bin`.
     Daemon,
-    /// The kernel's module xen-blkback.
+    /// The kernel's module.
     Kernel,
 }
 
 impl Backend {
-    /// Gets it ready to serve.
+    /// Gets it ready to serve `devices`.
     ///
     /// # Errors
     ///
     /// It does not start; the error has the end of its log.
-    pub fn start(self, dom0: &mut Dom0) -> anyhow::Result<()> {
+    pub fn start(self, dom0: &mut Dom0, devices: Devices) -> anyhow::Result<()> {
         let script = match self {
             Self::Daemon => START,
-            Self::Kernel => "modprobe xen-blkback",
+            Self::Kernel => "modprobe $program",
         };
-        dom0.run(script, LIMIT)?
-            .success()
-            .context("cannot start the backend")?;
-        Ok(())
+        run(dom0, devices, script).context("cannot start the backend")
     }
 
     /// Ends it, so that the other one can take over.
@@ -82,15 +99,12 @@ impl Backend {
     /// # Errors
     ///
     /// It does not end by itself.
-    pub fn stop(self, dom0: &mut Dom0) -> anyhow::Result<()> {
+    pub fn stop(self, dom0: &mut Dom0, devices: Devices) -> anyhow::Result<()> {
         let script = match self {
             Self::Daemon => STOP,
-            Self::Kernel => "! grep -q ^xen_blkback /proc/modules || modprobe -r xen-blkback",
+            Self::Kernel => "[ ! -e /sys/module/${program/-/_} ] || modprobe -r $program",
         };
-        dom0.run(script, LIMIT)?
-            .success()
-            .context("cannot stop the backend")?;
-        Ok(())
+        run(dom0, devices, script).context("cannot stop the backend")
     }
 
     /// Checks that it is still whole.
@@ -98,10 +112,16 @@ impl Backend {
     /// # Errors
     ///
     /// The daemon died or panicked.
-    pub fn check(self, dom0: &mut Dom0) -> anyhow::Result<()> {
-        if self == Self::Daemon {
-            dom0.run(CHECK, LIMIT)?.success()?;
+    pub fn check(self, dom0: &mut Dom0, devices: Devices) -> anyhow::Result<()> {
+        match self {
+            Self::Daemon => run(dom0, devices, CHECK),
+            Self::Kernel => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn run(dom0: &mut Dom0, devices: Devices, script: &str) -> anyhow::Result<()> {
+    let script = format!("program={}\n{script}", devices.program());
+    dom0.run(&script, LIMIT)?.success()?;
+    Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde::Serialize;
 
-use super::backend::Backend;
+use super::backend::{Backend, Devices};
 use super::disk::{Disk, Via};
 use super::dom0::{Dom0, Options};
 use super::guest::{Guest, Kind};
@@ -117,7 +117,7 @@ pub fn bench(options: Options) -> anyhow::Result<Table> {
 
 /// All workloads with one backend, which is gone afterwards.
 fn measure(dom0: &mut Dom0, backend: Backend) -> anyhow::Result<Vec<Figure>> {
-    backend.start(dom0)?;
+    backend.start(dom0, Devices::Disks)?;
     let root = Disk::root(dom0, "root", Via::Loop)?;
     let ram = Disk {
         path: "/dev/ram0".into(),
@@ -133,7 +133,7 @@ fn measure(dom0: &mut Dom0, backend: Backend) -> anyhow::Result<Vec<Figure>> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     guest.destroy(dom0)?;
     dom0.sh("losetup -D")?;
-    backend.stop(dom0)?;
+    backend.stop(dom0, Devices::Disks)?;
     Ok(figures)
 }
 

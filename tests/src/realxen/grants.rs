@@ -1,11 +1,11 @@
-//! What the hypervisor and dom0 still hold of guests' memory.
+//! What the hypervisor and dom0 still hold of guests' memory and devices.
 
 use anyhow::ensure;
 
 use super::dom0::Dom0;
 
 /// Checks that no trace of a destroyed guest is left: no half-dead domain, no page of a guest
-/// mapped by anybody, no device node in xenstore. No guest may exist.
+/// mapped by anybody, no device node in xenstore, no network interface. No guest may exist.
 ///
 /// # Errors
 ///
@@ -30,9 +30,10 @@ xl dmesg | sed 's/^(XEN) *//' | awk '
 	/^\[0x/ && at !~ /remote d0 / { print "grant:", at, $0 }'
 for maps in /proc/[0-9]*/maps; do
 	process=${maps%/maps}
-	[ "$(cat $process/comm 2>/dev/null)" = xen-blkback ] || continue
+	case $(cat $process/comm 2>/dev/null) in xen-blkback | xen-netback) ;; *) continue ;; esac
 	grep -H /dev/xen/gntdev $maps 2>/dev/null | sed 's/^/mapping: /'
 done
-xenstore-ls -f /local/domain/0/backend/vbd 2>/dev/null | grep -E '/vbd/[0-9]+/[0-9]+ ' | sed 's/^/node: /'
+xenstore-ls -f /local/domain/0/backend 2>/dev/null | grep -E '/(vbd|vif)/[0-9]+/[0-9]+ ' | sed 's/^/node: /'
+ls /sys/class/net | grep '^vif' | sed 's/^/interface: /'
 true
 "#;

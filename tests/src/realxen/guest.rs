@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 
 use super::disk::Disk;
 use super::dom0::{Dom0, Job, Output};
+use super::nic::Nic;
 
 /// How long `xl` may take for one command.
 const XL_LIMIT: Duration = Duration::from_secs(120);
@@ -26,12 +27,15 @@ pub enum Kind {
     Pvh,
 }
 
-/// A guest whose kernel finds its root filesystem on `xvda`.
+/// A guest whose root filesystem is on its disk `xvda`, or in RAM if it has no disk. There are
+/// tools for disks on the one (`guest/build-guest.sh`), and for networks in the other.
 #[derive(Clone, Debug)]
 pub struct Guest {
     name: &'static str,
     kind: Kind,
+    cpus: u32,
     disks: Vec<Disk>,
+    nics: Vec<Nic>,
     root_mode: &'static str,
 }
 
@@ -42,9 +46,26 @@ impl Guest {
         Self {
             name,
             kind,
+            cpus: 1,
             disks,
+            nics: Vec::new(),
             root_mode: "rw",
         }
+    }
+
+    /// A guest without disks that does not exist in Xen yet.
+    #[must_use]
+    pub fn diskless(name: &'static str, kind: Kind, nics: Vec<Nic>) -> Self {
+        Self {
+            nics,
+            ..Self::new(name, kind, Vec::new())
+        }
+    }
+
+    /// The same guest with that many virtual CPUs.
+    #[must_use]
+    pub fn with_cpus(self, cpus: u32) -> Self {
+        Self { cpus, ..self }
     }
 
     /// Its name in `xl`.
@@ -156,6 +177,50 @@ impl Guest {
         self.xl(dom0, "block-detach", disk.device)
     }
 
+    /// Gives it another network interface while it runs.
+    ///
+    /// # Errors
+    ///
+    /// dom0 has gone, or `xl network-attach` failed.
+    pub fn plug(&self, dom0: &mut Dom0, nic: &Nic) -> anyhow::Result<()> {
+        self.xl(dom0, "network-attach", &nic.line().replace(',', " "))
+    }
+
+    /// Takes a network interface away.
+    ///
+    /// # Errors
+    ///
+    /// dom0 has gone, or `xl network-detach` failed.
+    pub fn unplug(&self, dom0: &mut Dom0, nic: &Nic) -> anyhow::Result<()> {
+        self.xl(dom0, "network-detach", nic.mac)
+    }
+
+    /// Whether Xen has it.
+    ///
+    /// # Errors
+    ///
+    /// dom0 has gone.
+    pub fn exists(&self, dom0: &mut Dom0) -> anyhow::Result<bool> {
+        let domid = dom0.run(&format!("xl domid {}", self.name), XL_LIMIT)?;
+        Ok(domid.status == 0)
+    }
+
+    /// Saves it to `file` in dom0, which ends it, and brings it back from there.
+    ///
+    /// # Errors
+    ///
+    /// dom0 has gone, or `xl save` or `xl restore` failed.
+    pub fn save_and_restore(&self, dom0: &mut Dom0, file: &str) -> anyhow::Result<()> {
+        self.xl(dom0, "save", file)?;
+        self.xl_words(dom0, &format!("xl restore {file}"))?;
+        // The guest told that it was up in another life, in xenstore's half of another domain.
+        dom0.sh(&format!(
+            "rm {file}; xenstore-write /local/domain/$(xl domid {})/data/up 1",
+            self.name
+        ))?;
+        Ok(())
+    }
+
     /// Shuts it down from inside and waits until it has gone.
     ///
     /// # Errors
@@ -210,16 +275,26 @@ impl Guest {
             Kind::Pvh => "pvh",
         };
         let mut text = format!("name=\"{}\"\ntype=\"{kind}\"\n", self.name);
-        text += "kernel=\"/realxen/vmlinux\"\nramdisk=\"/realxen/initrd.gz\"\n";
-        text += "memory=256\nvcpus=1\non_crash=\"destroy\"\non_reboot=\"destroy\"\n";
-        writeln!(
-            text,
-            "extra=\"console=hvc0 quiet root=/dev/xvda rootmode={}\"",
-            self.root_mode
-        )?;
+        text += "kernel=\"/realxen/vmlinux\"\n";
+        writeln!(text, "memory=256\nvcpus={}", self.cpus)?;
+        text += "on_crash=\"destroy\"\non_reboot=\"destroy\"\n";
+        if self.disks.is_empty() {
+            text += "ramdisk=\"/realxen/ram-guest\"\nextra=\"console=hvc0 quiet\"\n";
+        } else {
+            text += "ramdisk=\"/realxen/initrd.gz\"\n";
+            writeln!(
+                text,
+                "extra=\"console=hvc0 quiet root=/dev/xvda rootmode={}\"",
+                self.root_mode
+            )?;
+        }
         text += "disk=[\n";
         for disk in &self.disks {
             writeln!(text, "\"{}\",", disk.line(dom0)?)?;
+        }
+        text += "]\nvif=[\n";
+        for nic in &self.nics {
+            writeln!(text, "\"{}\",", nic.line())?;
         }
         text += "]\n";
         Ok(text)

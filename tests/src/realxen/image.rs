@@ -1,6 +1,7 @@
 //! The machine's images: built once per recipe, then found again.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -136,12 +137,17 @@ fn build_images(debian: &Path, dir: &Path) -> anyhow::Result<()> {
         &guest.join("initrd.gz"),
         &recipe::GUEST_MODULES,
     )?;
-    with_script(&recipe::BUILD_GUEST, |script| {
-        with_script(&recipe::GUEST_INIT, |init| {
-            let disk = guest.join("disk.img");
-            command::run(Command::new("sh").args([script, debian, init, &disk]))
-        })
-    })?;
+    build_guest(debian, "disk", &guest.join("disk.img"), &recipe::GUEST_TOOLS)?;
+    let ram_guest = guest.join("ram-guest");
+    build_guest(debian, "cpio", &ram_guest, &recipe::RAM_GUEST_TOOLS)?;
+    let init = guest.join("ram-guest.init");
+    build_initrd(
+        debian,
+        &recipe::GUEST_INITRD,
+        &init,
+        &recipe::RAM_GUEST_MODULES,
+    )?;
+    append(&init, &ram_guest)?;
 
     let disk = dir.join("dom0.img");
     command::run(
@@ -151,6 +157,34 @@ fn build_images(debian: &Path, dir: &Path) -> anyhow::Result<()> {
             .arg(DOM0_SIZE),
     )?;
     Ok(())
+}
+
+fn build_guest(debian: &Path, form: &str, out: &Path, tools: &[&str]) -> anyhow::Result<()> {
+    with_script(&recipe::BUILD_GUEST, |script| {
+        with_script(&recipe::GUEST_INIT, |init| {
+            command::run(
+                Command::new("sh")
+                    .args([script, debian, init])
+                    .arg(form)
+                    .arg(out)
+                    .args(tools),
+            )
+        })
+    })?;
+    Ok(())
+}
+
+/// Moves one initial RAM disk to the end of another: the kernel unpacks both.
+fn append(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut target = File::options()
+        .append(true)
+        .open(to)
+        .with_context(|| format!("cannot open {}", to.display()))?;
+    let mut source =
+        File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
+    io::copy(&mut source, &mut target)
+        .with_context(|| format!("cannot append to {}", to.display()))?;
+    fs::remove_file(from).with_context(|| format!("cannot remove {}", from.display()))
 }
 
 fn build_initrd(debian: &Path, init: &Script, out: &Path, modules: &[&str]) -> anyhow::Result<()> {

@@ -24,23 +24,27 @@ pub mod dom0;
 pub mod grants;
 pub mod guest;
 pub mod image;
+pub mod lan;
 mod linux;
 pub mod load;
 mod machine;
 mod mirror;
+pub mod nic;
 mod packages;
 mod recipe;
 pub mod scenario;
 pub mod scenarios;
 mod share;
+pub mod traffic;
 
-pub use backend::Backend;
+pub use backend::{Backend, Devices};
 pub use dom0::Options;
 pub use machine::{Clock, Console};
 pub use packages::install_missing;
 pub use scenario::{Outcome, Summary, Verdict};
 
-/// Runs every scenario against the daemon binary `daemon`, printing each verdict as it falls.
+/// Runs every scenario that is verified against the daemon binary `daemon` and the other one beside
+/// it, printing each verdict as it falls.
 ///
 /// Builds and caches the image first when there is none. A program `pv-contracts` beside the
 /// daemon is taken along. Takes about ten minutes on two CPUs.
@@ -56,7 +60,7 @@ pub fn verify(daemon: &Path) -> anyhow::Result<Summary> {
 }
 
 /// What a run on the host's clock is started with: image, a new results folder, and the programs
-/// that its backend needs.
+/// that its backend needs: `daemon`, and those of ours that lie beside it.
 ///
 /// # Errors
 ///
@@ -65,8 +69,11 @@ pub fn options(backend: Backend, daemon: Option<&Path>) -> anyhow::Result<Option
     let mut programs = Vec::new();
     if let Some(daemon) = daemon {
         programs.push(daemon.to_path_buf());
-        let beside = ["xen-netback", "pv-contracts"].map(|name| daemon.with_file_name(name));
-        programs.extend(beside.into_iter().filter(|program| program.is_file()));
+        let beside = ["xen-blkback", "xen-netback", "pv-contracts"]
+            .map(|name| daemon.with_file_name(name))
+            .into_iter()
+            .filter(|program| program != daemon && program.is_file());
+        programs.extend(beside);
     }
     Ok(Options {
         image: image::Image::find_or_build()?,

@@ -7,7 +7,7 @@ pub(super) const SUITE: &str = "bookworm";
 pub(super) const HYPERVISOR: &str = "xen-4.17-amd64.gz";
 
 /// What dom0 has beyond a minimal Debian.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 24] = [
     "xen-hypervisor-4.17-amd64",
     "linux-image-amd64",
     "xen-utils-4.17",
@@ -16,13 +16,17 @@ const PACKAGES: [&str; 20] = [
     "bridge-utils",
     "busybox-static",
     "dmsetup",
+    "dnsmasq-base",
     "e2fsprogs",
+    "ethtool",
     "fio",
     "iperf3",
     "iproute2",
     "iputils-ping",
     "kmod",
+    "net-tools",
     "nftables",
+    "openvswitch-switch",
     "procps",
     "socat",
     "strace",
@@ -43,6 +47,34 @@ pub(super) const DOM0_MODULES: [&str; 6] = [
 /// The modules of a guest's initial RAM disk.
 pub(super) const GUEST_MODULES: [&str; 4] =
     ["xen-blkfront", "xen-netfront", "ext4", "crc32c_generic"];
+
+/// The modules of a guest without disks.
+pub(super) const RAM_GUEST_MODULES: [&str; 1] = ["xen-netfront"];
+
+/// What a guest's disk has beyond busybox.
+pub(super) const GUEST_TOOLS: [&str; 7] = [
+    "fio",
+    "dd",
+    "blockdev",
+    "blkdiscard",
+    "xenstore-read",
+    "xenstore-write",
+    "xenstore-watch",
+];
+
+/// What a guest without disks has beyond busybox.
+pub(super) const RAM_GUEST_TOOLS: [&str; 10] = [
+    "dd",
+    "ethtool",
+    "ip",
+    "iperf3",
+    "ping",
+    "socat",
+    "tcpdump",
+    "xenstore-read",
+    "xenstore-write",
+    "xenstore-watch",
+];
 
 /// A script that belongs to the machine: its file name and its text.
 pub(super) struct Script {
@@ -96,6 +128,9 @@ pub(super) fn images_key() -> String {
     parts.extend(scripts.map(|script| script.text.to_owned()));
     parts.extend(DOM0_MODULES.map(str::to_owned));
     parts.extend(GUEST_MODULES.map(str::to_owned));
+    parts.extend(RAM_GUEST_MODULES.map(str::to_owned));
+    parts.extend(GUEST_TOOLS.map(str::to_owned));
+    parts.extend(RAM_GUEST_TOOLS.map(str::to_owned));
     parts.push(include_str!("image.rs").to_owned());
     key(&parts.iter().map(String::as_str).collect::<Vec<_>>())
 }

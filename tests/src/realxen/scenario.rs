@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::backend::Backend;
+use super::backend::{Backend, Devices};
 use super::disk::FOLDER;
 use super::dom0::{Dom0, Options};
 use super::scenarios;
@@ -25,6 +25,20 @@ pub struct Scenario {
     pub holds_for_kernel: bool,
     /// Tries it.
     pub run: fn(&mut Dom0) -> anyhow::Result<()>,
+}
+
+/// Scenarios about one kind of devices.
+#[derive(Clone, Copy, Debug)]
+pub struct Suite {
+    /// What is served.
+    pub devices: Devices,
+    /// Whether a scenario that passed leaves its guests and its backend to the next one of the
+    /// suite. A scenario then makes what it needs and does not find, and undoes what it did.
+    pub shares_guests: bool,
+    /// Whether `cargo verify` runs it, and `pv-realxen run` when nothing else is asked for.
+    pub is_verified: bool,
+    /// In the order in which they are tried.
+    pub scenarios: &'static [Scenario],
 }
 
 /// How a scenario ended.
@@ -112,26 +126,27 @@ impl Display for Summary {
     }
 }
 
-/// Runs `scenarios` on one machine, or on another one each time that one is lost, and tells each
-/// outcome to `tell` as soon as it is known.
+/// Runs the scenarios of `suites` on one machine, or on another one each time that one is lost,
+/// and tells each outcome to `tell` as soon as it is known.
 ///
 /// # Errors
 ///
 /// No machine boots.
 pub fn run_all(
     options: &Options,
-    scenarios: &[Scenario],
+    suites: &[(Suite, Vec<Scenario>)],
     tell: impl Fn(&Outcome),
 ) -> anyhow::Result<Summary> {
     let started = Instant::now();
     let mut machines = 0;
     let mut dom0: Option<Dom0> = None;
     let mut outcomes = Vec::new();
-    for scenario in scenarios {
-        let started = Instant::now();
-        let verdict = if options.backend == Backend::Kernel && !scenario.holds_for_kernel {
-            Verdict::Skipped
-        } else {
+    for (suite, scenarios) in suites {
+        let (tried, skipped): (Vec<_>, Vec<_>) = scenarios.iter().partition(|scenario| {
+            options.backend == Backend::Daemon || scenario.holds_for_kernel
+        });
+        for (index, scenario) in tried.iter().enumerate() {
+            let started = Instant::now();
             let mut machine = match dom0.take() {
                 Some(machine) => machine,
                 None => {
@@ -139,19 +154,24 @@ pub fn run_all(
                     boot(options, machines)?
                 }
             };
-            let (verdict, is_tidy) = attempt(&mut machine, scenario);
-            if is_tidy {
-                dom0 = Some(machine);
-            }
-            verdict
-        };
-        let outcome = Outcome {
-            name: scenario.name,
-            verdict,
-            took: started.elapsed(),
-        };
-        tell(&outcome);
-        outcomes.push(outcome);
+            let leaves_guests = suite.shares_guests && index + 1 < tried.len();
+            let (verdict, is_fit) = attempt(&mut machine, suite, scenario, leaves_guests);
+            dom0 = is_fit.then_some(machine);
+            outcomes.push(Outcome {
+                name: scenario.name,
+                verdict,
+                took: started.elapsed(),
+            });
+            outcomes.last().into_iter().for_each(&tell);
+        }
+        for scenario in skipped {
+            outcomes.push(Outcome {
+                name: scenario.name,
+                verdict: Verdict::Skipped,
+                took: Duration::ZERO,
+            });
+            outcomes.last().into_iter().for_each(&tell);
+        }
     }
     Ok(Summary {
         outcomes,
@@ -160,22 +180,33 @@ pub fn run_all(
     })
 }
 
-/// The scenarios of those names, in the order in which all of them are run; all for no names.
+/// The scenarios of those names, in the order in which all of them are run; those that are
+/// verified for no names. A name that ends in `*` stands for all that begin like it.
 ///
 /// # Errors
 ///
 /// There is no scenario of one of the names.
-pub fn select(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
+pub fn select(names: &[String]) -> anyhow::Result<Vec<(Suite, Vec<Scenario>)>> {
+    let is_meant = |name: &String, scenario: &Scenario| match name.strip_suffix('*') {
+        Some(start) => scenario.name.starts_with(start),
+        None => scenario.name == name,
+    };
     for name in names {
-        scenarios::ALL
+        scenarios::SUITES
             .iter()
-            .find(|scenario| scenario.name == name)
+            .flat_map(|suite| suite.scenarios)
+            .find(|scenario| is_meant(name, scenario))
             .with_context(|| format!("no scenario {name}; `pv-realxen run --list` lists them"))?;
     }
-    Ok(scenarios::ALL
+    Ok(scenarios::SUITES
         .iter()
-        .filter(|scenario| names.is_empty() || names.iter().any(|name| name == scenario.name))
-        .copied()
+        .map(|suite| {
+            let chosen = |scenario: &&Scenario| {
+                names.iter().any(|name| is_meant(name, scenario))
+                    || (names.is_empty() && suite.is_verified)
+            };
+            (*suite, suite.scenarios.iter().filter(chosen).copied().collect())
+        })
         .collect())
 }
 
@@ -189,17 +220,26 @@ fn boot(options: &Options, number: u32) -> anyhow::Result<Dom0> {
 }
 
 /// Tries one scenario, and tells whether the machine is fit for the next.
-fn attempt(dom0: &mut Dom0, scenario: &Scenario) -> (Verdict, bool) {
+fn attempt(
+    dom0: &mut Dom0,
+    suite: &Suite,
+    scenario: &Scenario,
+    leaves_guests: bool,
+) -> (Verdict, bool) {
     let backend = dom0.backend();
+    let devices = suite.devices;
     let result = backend
-        .start(dom0)
+        .start(dom0, devices)
         .and_then(|()| (scenario.run)(dom0))
-        .and_then(|()| backend.check(dom0));
+        .and_then(|()| backend.check(dom0, devices));
+    if result.is_ok() && leaves_guests {
+        return (Verdict::Passed, true);
+    }
     let result = result.map_err(|error| match collect(dom0, scenario.name) {
         Ok(()) => error,
         Err(lost) => error.context(format!("no logs: {lost:#}")),
     });
-    let tidied = tidy(dom0).context("tidying up failed");
+    let tidied = tidy(dom0, devices).context("tidying up failed");
     let is_tidy = tidied.is_ok() && !dom0.is_wedged();
     match result.and(tidied) {
         Ok(()) => (Verdict::Passed, is_tidy),
@@ -212,9 +252,11 @@ fn collect(dom0: &mut Dom0, name: &str) -> anyhow::Result<()> {
     let script = format!(
         r"
         to=/share/logs/{name}; mkdir -p $to; cd $to
-        cp -r /var/log/xen . ; cp /run/xen-blkback/log xen-blkback.log; cp /run/*.cfg .
+        cp -r /var/log/xen . ; cp /run/*.cfg .
+        for log in /run/xen-*back/log; do cp $log $(basename ${{log%/log}}).log; done
+        ip -d -s address > ip; ip route > routes; ps auxf > processes; losetup -a > loops
         xl debug-keys g; xl dmesg > xl-dmesg; dmesg > dmesg; xl list -l > xl-list
-        xenstore-ls -fp > xenstore; ps auxf > processes; losetup -a > loops
+        xenstore-ls -fp > xenstore
         true"
     );
     dom0.run(&script, TIDY_LIMIT)?.success()?;
@@ -222,14 +264,14 @@ fn collect(dom0: &mut Dom0, name: &str) -> anyhow::Result<()> {
 }
 
 /// Leaves a dom0 without guests, backend, loop devices and old logs.
-fn tidy(dom0: &mut Dom0) -> anyhow::Result<()> {
+fn tidy(dom0: &mut Dom0, devices: Devices) -> anyhow::Result<()> {
     let backend = dom0.backend();
     let guests = dom0.run(NO_GUESTS, TIDY_LIMIT)?.success();
-    let stopped = backend.stop(dom0);
+    let stopped = backend.stop(dom0, devices);
     let script = format!(
         r"
         losetup -D; dmsetup remove_all 2>/dev/null
-        rm -rf {FOLDER} /run/xen-blkback/log /run/*.cfg /var/log/xen/*; mkdir -p {FOLDER}
+        rm -rf {FOLDER} /run/xen-*back/log /run/*.cfg /var/log/xen/*; mkdir -p {FOLDER}
         [ -z $(losetup -a | head -c1) ] || {{ losetup -a >&2; exit 1; }}"
     );
     let cleared = dom0.run(&script, TIDY_LIMIT)?.success();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::realxen::Backend;
+use crate::realxen::{Backend, Devices};
 use crate::realxen::disk::{Disk, Via};
 use crate::realxen::dom0::Dom0;
 use crate::realxen::guest::{Guest, Kind};
@@ -22,16 +22,16 @@ pub(super) const DISK: Scenario = Scenario {
 const FILE: &str = "/run/xen-blkback/environment";
 
 fn run(dom0: &mut Dom0) -> anyhow::Result<()> {
-    Backend::Daemon.stop(dom0)?;
+    Backend::Daemon.stop(dom0, Devices::Disks)?;
     dom0.sh(&format!(
         "echo 'export XENSTORED_PATH=/dev/xen/xenbus' > {FILE}"
     ))?;
-    Backend::Daemon.start(dom0)?;
+    Backend::Daemon.start(dom0, Devices::Disks)?;
     let outcome = serve(dom0);
     // Whatever has come of it, the next scenario finds the usual daemon.
     dom0.sh(&format!("rm {FILE}"))?;
-    Backend::Daemon.stop(dom0)?;
-    Backend::Daemon.start(dom0)?;
+    Backend::Daemon.stop(dom0, Devices::Disks)?;
+    Backend::Daemon.start(dom0, Devices::Disks)?;
     outcome
 }
 

@@ -1,28 +1,46 @@
 //! Everything that is claimed about real Xen, in the order in which it is tried.
 
-use super::scenario::Scenario;
+use super::backend::Devices;
+use super::scenario::Suite;
 
 mod contracts;
 mod destroy;
 mod hotplug;
 mod kernel_store;
 mod killed_worker;
+mod nics;
 mod read_only;
 mod refused;
 mod root;
 mod two_guests;
 
-/// All scenarios. Cheap ones that tell most come first.
-pub const ALL: &[Scenario] = &[
-    contracts::ON_XEN,
-    root::PV,
-    root::PVH,
-    two_guests::AT_ONCE,
-    read_only::DISK,
-    hotplug::ATTACH_DETACH,
-    destroy::UNDER_LOAD,
-    refused::MISSING,
-    refused::NOT_ALLOWED,
-    killed_worker::LEAVES_OTHERS,
-    kernel_store::DISK,
-];
+/// All scenarios, by what they are about.
+pub const SUITES: &[Suite] = &[DISKS, NICS];
+
+/// xen-blkback's. Cheap ones that tell most come first.
+const DISKS: Suite = Suite {
+    devices: Devices::Disks,
+    shares_guests: false,
+    is_verified: true,
+    scenarios: &[
+        contracts::ON_XEN,
+        root::PV,
+        root::PVH,
+        two_guests::AT_ONCE,
+        read_only::DISK,
+        hotplug::ATTACH_DETACH,
+        destroy::UNDER_LOAD,
+        refused::MISSING,
+        refused::NOT_ALLOWED,
+        killed_worker::LEAVES_OTHERS,
+        kernel_store::DISK,
+    ],
+};
+
+/// xen-netback's, tried against the kernel's alone while there is no daemon to verify.
+const NICS: Suite = Suite {
+    devices: Devices::Nics,
+    shares_guests: true,
+    is_verified: false,
+    scenarios: nics::ALL,
+};

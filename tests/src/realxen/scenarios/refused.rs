@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::realxen::backend::Backend;
+use crate::realxen::backend::{Backend, Devices};
 use crate::realxen::disk::{Disk, FOLDER, Via};
 use crate::realxen::dom0::Dom0;
 use crate::realxen::guest::{Guest, Kind};
@@ -32,12 +32,12 @@ pub(super) const NOT_ALLOWED: Scenario = Scenario {
     about: "an image outside the configuration's list: xl and the log name it",
     holds_for_kernel: false,
     run: |dom0| {
-        Backend::Daemon.stop(dom0)?;
+        Backend::Daemon.stop(dom0, Devices::Disks)?;
         dom0.sh(&format!(
             "mkdir -p /etc/xen-backends && \
              echo 'images = [\"{FOLDER}/good*\"]' > /etc/xen-backends/blkback.toml"
         ))?;
-        let result = Backend::Daemon.start(dom0).and_then(|()| {
+        let result = Backend::Daemon.start(dom0, Devices::Disks).and_then(|()| {
             let disk = Disk::root(dom0, "secret", Via::Script)?;
             refuse(dom0, disk, "images")
         });
