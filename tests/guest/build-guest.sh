@@ -18,7 +18,7 @@ done
 
 # The real tools in place of, and beside, busybox's.
 for tool in "$@"; do
-	path=$(chroot "$root" sh -c "command -v $tool")
+	path=$(chroot "$root" sh -c "readlink -f \$(command -v $tool)")
 	rm -f "$tree/bin/$tool"
 	cp -L "$root$path" "$tree/bin/$tool"
 	chroot "$root" ldd "$path" >> "$list"

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use pv_tests::realxen::dom0::Dom0;
-use pv_tests::realxen::{self, Backend, Console, Options, bench, image, scenario};
+use pv_tests::realxen::{self, Backend, Console, Options, bench, bench_net, image, scenario};
 
 /// How long a script may run.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(540);
@@ -55,9 +55,16 @@ enum Verb {
         #[arg(long, value_name = "PROGRAM")]
         daemon: Option<PathBuf>,
     },
-    /// Compare our backend with the kernel's on the instruction clock.
+    /// Compare our disks with the kernel's on the instruction clock.
     Bench {
         /// The daemon, a release build [default: xen-blkback beside this program].
+        #[arg(long, value_name = "PROGRAM")]
+        daemon: Option<PathBuf>,
+    },
+    /// Compare our network interfaces with the kernel's on the instruction clock.
+    BenchNet {
+        /// The daemon, a release build [default: xen-netback beside this program; without one,
+        /// only the kernel's figures are taken].
         #[arg(long, value_name = "PROGRAM")]
         daemon: Option<PathBuf>,
     },
@@ -95,6 +102,15 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Bench { daemon } => {
             let options = realxen::options(Backend::Daemon, Some(&or_beside(daemon)?))?;
             let table = bench::bench(options)?;
+            print!("{table}");
+            println!("{}", table.json()?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::BenchNet { daemon } => {
+            let beside = || program("xen-netback").ok().filter(|path| path.is_file());
+            let daemon = daemon.or_else(beside);
+            let options = realxen::options(Backend::Daemon, daemon.as_deref())?;
+            let table = bench_net::bench(options)?;
             print!("{table}");
             println!("{}", table.json()?);
             Ok(ExitCode::SUCCESS)
@@ -138,10 +154,12 @@ fn script(file: &Path, daemon: Option<PathBuf>) -> anyhow::Result<ExitCode> {
 }
 
 fn or_beside(daemon: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    match daemon {
-        Some(daemon) => Ok(daemon),
-        None => Ok(std::env::current_exe()
-            .context("cannot tell where this program is; give --daemon")?
-            .with_file_name("xen-blkback")),
-    }
+    daemon.map_or_else(|| program("xen-blkback"), Ok)
+}
+
+/// Where the program of that name lies if it was built with this one.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe()
+        .context("cannot tell where this program is; give --daemon")?
+        .with_file_name(name))
 }

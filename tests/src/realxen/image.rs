@@ -137,7 +137,12 @@ fn build_images(debian: &Path, dir: &Path) -> anyhow::Result<()> {
         &guest.join("initrd.gz"),
         &recipe::GUEST_MODULES,
     )?;
-    build_guest(debian, "disk", &guest.join("disk.img"), &recipe::GUEST_TOOLS)?;
+    build_guest(
+        debian,
+        "disk",
+        &guest.join("disk.img"),
+        &recipe::GUEST_TOOLS,
+    )?;
     let ram_guest = guest.join("ram-guest");
     build_guest(debian, "cpio", &ram_guest, &recipe::RAM_GUEST_TOOLS)?;
     let init = guest.join("ram-guest.init");
@@ -180,8 +185,7 @@ fn append(from: &Path, to: &Path) -> anyhow::Result<()> {
         .append(true)
         .open(to)
         .with_context(|| format!("cannot open {}", to.display()))?;
-    let mut source =
-        File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
+    let mut source = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
     io::copy(&mut source, &mut target)
         .with_context(|| format!("cannot append to {}", to.display()))?;
     fs::remove_file(from).with_context(|| format!("cannot remove {}", from.display()))

@@ -8,8 +8,8 @@
 //! away for the next one. A failure leaves logs behind, and a lost machine is replaced.
 //!
 //! Scripts reach dom0 through a virtio serial port and a guest through xenstore; the other ends
-//! are in `tests/guest`. [`mod@bench`] compares our backend with the kernel's on a clock that counts
-//! instructions.
+//! are in `tests/guest`. [`mod@bench`] and [`bench_net`] compare our backends with the kernel's on a
+//! clock that counts instructions.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,9 @@ use anyhow::Context;
 mod agent;
 pub mod backend;
 pub mod bench;
+pub mod bench_net;
 mod command;
+pub mod counters;
 pub mod disk;
 pub mod dom0;
 pub mod grants;

@@ -1,9 +1,8 @@
 //! A guest's network interface: the line of an `xl` configuration, and its ends once it is there.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 use super::dom0::Dom0;
 use super::guest::Guest;
@@ -81,12 +80,11 @@ impl Nic {
             }
             Wiring::Nat { ip } => format!("script=vif-nat,ip={ip}"),
         };
-        // Writing into a string cannot fail.
         if let Some(mtu) = self.mtu {
-            let _written = write!(line, ",mtu={mtu}");
+            line += &format!(",mtu={mtu}");
         }
         if let Some(name) = self.name {
-            let _written = write!(line, ",vifname={name}");
+            line += &format!(",vifname={name}");
         }
         line
     }
@@ -102,31 +100,47 @@ impl Nic {
         guest: &Guest,
         addresses: &[&str],
     ) -> anyhow::Result<Link> {
-        let mut script = format!("mac={}\nmtu={}\n{INSIDE}", self.mac, self.mtu.unwrap_or(1500));
+        let inside = guest.sh(dom0, &self.inside(addresses), LIMIT)?;
+        self.outside(dom0, guest, inside.trim())
+    }
+
+    /// A script for the guest that does its half, and prints the interface's name.
+    pub(super) fn inside(&self, addresses: &[&str]) -> String {
+        let mut script = format!(
+            "mac={}\nmtu={}\n{INSIDE}",
+            self.mac,
+            self.mtu.unwrap_or(1500)
+        );
         for address in addresses {
             let no_detection = if address.contains(':') { "nodad" } else { "" };
-            writeln!(script, "ip address add {address} dev $nic {no_detection} || exit")?;
+            script += &format!("ip address replace {address} dev $nic {no_detection} || exit\n");
         }
-        script += "echo $nic\n";
-        let inside = guest.sh(dom0, &script, LIMIT)?;
+        script + "echo $nic\n"
+    }
 
+    /// Waits for dom0's half of the interface that is called `inside` in the guest.
+    pub(super) fn outside(
+        &self,
+        dom0: &mut Dom0,
+        guest: &Guest,
+        inside: &str,
+    ) -> anyhow::Result<Link> {
         let script = format!(
             "guest={}\nmac={}\nname={}\n{OUTSIDE}",
             guest.name(),
             self.mac,
             self.name.unwrap_or_default()
         );
-        let outside = dom0.run(&script, LIMIT)?.success();
-        let outside = outside.with_context(|| format!("dom0's end of {}", self.line()))?;
-        let mut words = outside.split_whitespace().map(str::to_owned);
-        let (Some(outside), Some(node)) = (words.next(), words.next()) else {
-            anyhow::bail!("dom0 printed {outside:?}, not an interface and its node");
-        };
-        ensure!(!inside.trim().is_empty(), "the guest named no interface");
+        let printed = dom0.run(&script, LIMIT)?.success();
+        let printed = printed.with_context(|| format!("dom0's end of {}", self.line()))?;
+        let (outside, node) = printed
+            .trim()
+            .split_once(' ')
+            .with_context(|| format!("dom0 printed {printed:?}, not an interface and its node"))?;
         Ok(Link {
-            inside: inside.trim().to_owned(),
-            outside,
-            node,
+            inside: inside.to_owned(),
+            outside: outside.to_owned(),
+            node: node.to_owned(),
         })
     }
 }

@@ -62,13 +62,14 @@ pub(super) const GUEST_TOOLS: [&str; 7] = [
     "xenstore-watch",
 ];
 
-/// What a guest without disks has beyond busybox.
-pub(super) const RAM_GUEST_TOOLS: [&str; 10] = [
+/// What a guest without disks has beyond busybox, whose own shell would pass over the real tools.
+pub(super) const RAM_GUEST_TOOLS: [&str; 11] = [
     "dd",
     "ethtool",
     "ip",
     "iperf3",
     "ping",
+    "sh",
     "socat",
     "tcpdump",
     "xenstore-read",

@@ -142,9 +142,9 @@ pub fn run_all(
     let mut dom0: Option<Dom0> = None;
     let mut outcomes = Vec::new();
     for (suite, scenarios) in suites {
-        let (tried, skipped): (Vec<_>, Vec<_>) = scenarios.iter().partition(|scenario| {
-            options.backend == Backend::Daemon || scenario.holds_for_kernel
-        });
+        let (tried, skipped): (Vec<_>, Vec<_>) = scenarios
+            .iter()
+            .partition(|scenario| options.backend == Backend::Daemon || scenario.holds_for_kernel);
         for (index, scenario) in tried.iter().enumerate() {
             let started = Instant::now();
             let mut machine = match dom0.take() {
@@ -205,7 +205,10 @@ pub fn select(names: &[String]) -> anyhow::Result<Vec<(Suite, Vec<Scenario>)>> {
                 names.iter().any(|name| is_meant(name, scenario))
                     || (names.is_empty() && suite.is_verified)
             };
-            (*suite, suite.scenarios.iter().filter(chosen).copied().collect())
+            (
+                *suite,
+                suite.scenarios.iter().filter(chosen).copied().collect(),
+            )
         })
         .collect())
 }

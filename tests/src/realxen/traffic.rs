@@ -1,20 +1,22 @@
 //! Traffic between two hosts, each byte of which is accounted for.
 //!
-//! A [`Host`] that is opened as a [`Station`] serves three ports: what arrives at the first is
-//! summed up, what leaves the second is a file of noise, and datagrams come back from the third.
+//! A [`Host`] that is opened as a [`Station`] serves four ports: what arrives at 7001 is summed up,
+//! what leaves 7002 is a file of noise, datagrams come back from 7003, and 7004 tells callers the
+//! address under which they are seen.
 
 use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 use super::dom0::{Dom0, Output};
 use super::guest::Guest;
+use super::nic::{Link, Nic};
 
-/// The noise that [`Station::send`] and [`Station::fetch`] move, in MiB.
+/// The noise that [`Step::Send`] and [`Step::Fetch`] move, in MiB.
 pub const NOISE_MIB: u64 = 16;
 
-/// How long one exchange may take.
+/// How long a script or one step may take.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// A place with a network of its own.
@@ -36,13 +38,20 @@ pub struct Station {
     noise: String,
 }
 
-/// What is in a ping.
+/// Part of what one station does with another, whose address `ip` is.
 #[derive(Clone, Copy, Debug)]
-pub struct Ping {
-    /// Bytes behind the ICMP header.
-    pub size: u32,
-    /// Whether it may be cut up on its way.
-    pub may_fragment: bool,
+pub enum Step<'a> {
+    /// Three pings of the usual size, which may not be cut up, and three of several fragments.
+    Ping(&'a str),
+    /// Three pings of that many bytes of IP, which may not be cut up.
+    PingUncut(&'a str, u32),
+    /// Sends all noise over that many TCP connections each.
+    Send(&'a str, u32),
+    /// Gets the other's over that many TCP connections each.
+    Fetch(&'a str, u32),
+    /// Sends datagrams of 1 to 60,000 bytes, one after the other, which come back. The larger ones
+    /// travel in fragments.
+    Echo(&'a str),
 }
 
 impl Host {
@@ -104,114 +113,79 @@ impl Station {
         &self.host
     }
 
-    /// Sends [`NOISE_MIB`] over `streams` TCP connections each to the station `to`, which has the
-    /// address `ip`, and compares what arrived.
+    /// Has it take those steps with the station `peer`, in that order.
     ///
     /// # Errors
     ///
-    /// dom0 or a guest has gone, a connection fails, or a byte differs.
-    pub fn send(
-        &self,
-        dom0: &mut Dom0,
-        to: &Self,
-        ip: &str,
-        streams: u32,
-    ) -> anyhow::Result<()> {
-        let one = format!(
-            "timeout 80 socat -t 60 -b 262144 STDIO TCP:[{ip}]:7001 < /run/traffic/noise"
-        );
-        self.compare(dom0, &one, streams, &self.noise)
-            .with_context(|| format!("TCP from {} to {} ({ip})", self.host, to.host))
-    }
-
-    /// The same in the other direction.
-    ///
-    /// # Errors
-    ///
-    /// As [`Station::send`].
-    pub fn fetch(
-        &self,
-        dom0: &mut Dom0,
-        from: &Self,
-        ip: &str,
-        streams: u32,
-    ) -> anyhow::Result<()> {
-        let one = format!("timeout 80 socat -u -b 262144 TCP:[{ip}]:7002 STDIO | md5sum");
-        self.compare(dom0, &one, streams, &from.noise)
-            .with_context(|| format!("TCP from {} ({ip}) to {}", from.host, self.host))
-    }
-
-    /// Runs `one` side by side with itself, and compares the checksums that are printed.
-    fn compare(
-        &self,
-        dom0: &mut Dom0,
-        one: &str,
-        streams: u32,
-        noise: &str,
-    ) -> anyhow::Result<()> {
-        let mut script = String::new();
-        for _ in 0..streams {
-            writeln!(script, "{{ {one}; }} &")?;
+    /// dom0 or a guest has gone, no connection is made, a ping or a datagram is lost, or a byte of
+    /// what arrived differs from what was sent.
+    pub fn talk(&self, dom0: &mut Dom0, peer: &Self, steps: &[Step<'_>]) -> anyhow::Result<()> {
+        let mut script = ". /run/traffic/steps\n".to_owned();
+        for step in steps {
+            let (own, others) = (&self.noise, &peer.noise);
+            match step {
+                Step::Ping(ip) => writeln!(script, "ping3 do 56 {ip}; ping3 dont 8000 {ip}"),
+                Step::PingUncut(ip, size) => writeln!(script, "ping3 do {} {ip}", size - 28),
+                Step::Send(ip, streams) => {
+                    writeln!(script, "send {} {streams} {own}", bracketed(ip))
+                }
+                Step::Fetch(ip, streams) => {
+                    writeln!(script, "fetch {} {streams} {others}", bracketed(ip))
+                }
+                Step::Echo(ip) => writeln!(script, "echoes {}", bracketed(ip)),
+            }?;
         }
-        let printed = self.host.sh(dom0, &format!("{script}wait"))?;
-        let sums: Vec<&str> = printed
-            .lines()
-            .filter_map(|line| line.split_whitespace().next())
-            .collect();
-        ensure!(
-            sums.len() == usize::try_from(streams)? && sums.iter().all(|sum| *sum == noise),
-            "{NOISE_MIB} MiB with checksum {noise} were sent {streams} times; this arrived:\n\
-             {printed}"
-        );
-        Ok(())
-    }
-
-    /// Sends datagrams of 1 to 60,000 bytes to the station with the address `ip`, one after the
-    /// other, and compares what comes back. The larger ones travel in fragments.
-    ///
-    /// # Errors
-    ///
-    /// dom0 or the guest has gone, or a datagram is lost or changed.
-    pub fn echo(&self, dom0: &mut Dom0, ip: &str) -> anyhow::Result<()> {
-        let script = format!("ip={ip}\n{ECHO}");
-        let echoed = self.host.run(dom0, &script, LIMIT)?.success();
-        echoed.with_context(|| format!("UDP from {} to {ip} and back", self.host))?;
-        Ok(())
-    }
-
-    /// Sends three pings to `ip`, all of which must be answered.
-    ///
-    /// # Errors
-    ///
-    /// dom0 or the guest has gone, or a ping got no answer or a wrong one.
-    pub fn ping(&self, dom0: &mut Dom0, ip: &str, ping: Ping) -> anyhow::Result<()> {
-        let Ping { size, may_fragment } = ping;
-        let cut = if may_fragment { "dont" } else { "do" };
-        let script = format!("ping -c 3 -i 0.2 -W 5 -M {cut} -s {size} {ip}");
-        let printed = self.host.run(dom0, &script, LIMIT)?;
-        ensure!(
-            printed.status == 0
-                && printed.stdout.contains(" 3 received")
-                && !printed.stdout.contains("wrong data"),
-            "ping of {size} bytes from {} to {ip}:\n{}",
-            self.host,
-            printed.last_words()
-        );
+        let limit = LIMIT * u32::try_from(steps.len())?;
+        let talked = self.host.run(dom0, &script, limit)?.success();
+        talked.with_context(|| format!("traffic between {} and {}", self.host, peer.host))?;
         Ok(())
     }
 }
 
-impl Ping {
-    /// The usual one.
-    pub const SMALL: Self = Self {
-        size: 56,
-        may_fragment: false,
-    };
-    /// One of several fragments.
-    pub const LARGE: Self = Self {
-        size: 8000,
-        may_fragment: true,
-    };
+impl Step<'_> {
+    /// Everything that two stations can do with each other by one address of the other's.
+    #[must_use]
+    pub fn all(ip: &str) -> [Step<'_>; 4] {
+        [
+            Step::Ping(ip),
+            Step::Send(ip, 1),
+            Step::Fetch(ip, 1),
+            Step::Echo(ip),
+        ]
+    }
+}
+
+/// Gets an interface of a guest's ready, as [`Nic::raise`] does, and the guest as a station.
+///
+/// # Errors
+///
+/// As [`Nic::raise`] and [`Station::open`].
+pub fn join(
+    dom0: &mut Dom0,
+    guest: &Guest,
+    nic: &Nic,
+    addresses: &[&str],
+) -> anyhow::Result<(Link, Station)> {
+    let host = Host::Guest(guest.clone());
+    // One job in the guest instead of two: each takes a second or more in the emulator.
+    let script = nic.inside(addresses) + SERVE;
+    let printed = host.sh(dom0, &script)?;
+    let (inside, noise) = printed
+        .trim()
+        .split_once('\n')
+        .with_context(|| format!("{host} printed {printed:?}, not an interface and a checksum"))?;
+    let link = nic.outside(dom0, guest, inside)?;
+    let noise = noise.to_owned();
+    Ok((link, Station { host, noise }))
+}
+
+/// As socat wants it: brackets mean version 6.
+fn bracketed(ip: &str) -> String {
+    if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.to_owned()
+    }
 }
 
 /// Makes the noise, starts what is not running (port 7003 is 1B5B), and prints the checksum.
@@ -224,28 +198,45 @@ dir=/run/traffic; mkdir -p $dir
 cat $dir/sum
 serving() { grep -q ':1B5B ' /proc/self/net/udp6; }
 serving && exit
-serve() { setsid socat -b 65536 "$@" < /dev/null >> $dir/log 2>&1 & }
-serve TCP6-LISTEN:7001,ipv6only=0,reuseaddr,fork EXEC:md5sum,nofork
-serve TCP6-LISTEN:7002,ipv6only=0,reuseaddr,fork "EXEC:cat $dir/noise,nofork"
-setsid iperf3 -s < /dev/null > /dev/null 2>&1 &
-serve UDP6-RECVFROM:7003,ipv6only=0,reuseaddr,fork PIPE
-for _ in $(seq 100); do serving && exit; sleep 0.1; done
-cat $dir/log >&2; exit 1
-"#;
-
-/// The inner script's standard input and output are a connected socket.
-const ECHO: &str = r#"
-cat > /run/traffic/echo <<'END'
+cat > $dir/steps <<'END'
+cd /run/traffic
+fail() { echo "$*"; exit 1; }
+ping3() {
+	ping -c 3 -i 0.2 -W 5 -M $1 -s $2 $3 > pings
+	grep -q ' 3 received' pings && ! grep -q 'wrong data' pings || fail "$(cat pings)"
+}
+streams() {
+	for n in $(seq $1); do eval "$3" > sum$n & done
+	wait
+	for n in $(seq $1); do
+		[ "$(cut -c1-32 sum$n)" = $2 ] || fail "$3: noise $2, stream $n of $1: $(cat sum$n)"
+	done
+}
+send() { streams $2 $3 "timeout 80 socat -t 60 -b 262144 STDIO TCP:$1:7001 < noise"; }
+fetch() { streams $2 $3 "timeout 80 socat -u -b 262144 TCP:$1:7002 STDIO | md5sum"; }
+echoes() {
+	rm -f echoed
+	timeout 80 socat UDP:$1:7003 "EXEC:sh /run/traffic/echo,nofork"
+	[ -e echoed ] || fail "UDP with $1"
+}
+END
+# The inner script's standard input and output are a connected socket.
+cat > $dir/echo <<'END'
 cd /run/traffic
 for size in 1 64 1472 1473 9000 60000; do
 	dd if=noise of=sent bs=$size count=1 2> /dev/null
 	dd if=sent bs=$size count=1 2> /dev/null
 	timeout 10 dd of=back bs=65536 count=1 2> /dev/null
-	cmp sent back >&2 || { echo "of $size bytes, $(wc -c < back) came back right or wrong" >&2; exit 1; }
+	cmp sent back >&2 || { echo "of $size bytes, $(wc -c < back) came back, right or wrong" >&2; exit 1; }
 done
 echo all > echoed
 END
-rm -f /run/traffic/echoed
-timeout 80 socat UDP:[$ip]:7003 "EXEC:sh /run/traffic/echo,nofork"
-[ -e /run/traffic/echoed ]
+serve() { setsid socat -b 65536 "$@" < /dev/null >> $dir/log 2>&1 & }
+serve TCP6-LISTEN:7001,ipv6only=0,reuseaddr,fork EXEC:md5sum,nofork
+serve TCP6-LISTEN:7002,ipv6only=0,reuseaddr,fork "EXEC:cat $dir/noise,nofork"
+serve -U TCP4-LISTEN:7004,reuseaddr,fork 'SYSTEM:echo $SOCAT_PEERADDR'
+setsid iperf3 -s < /dev/null > /dev/null 2>&1 &
+serve UDP6-RECVFROM:7003,ipv6only=0,reuseaddr,fork PIPE
+for _ in $(seq 100); do serving && exit; sleep 0.1; done
+cat $dir/log >&2; exit 1
 "#;

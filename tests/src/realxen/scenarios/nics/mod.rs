@@ -1,6 +1,34 @@
 //! Guests on the network.
+//!
+//! Most scenarios plug an interface of their own into one guest, and unplug it again. A frontend
+//! with a single event channel is none of them: Linux's takes two whenever it is offered two.
 
 use crate::realxen::scenario::Scenario;
 
-/// All of them. The first ones share a guest.
-pub(super) const ALL: &[Scenario] = &[];
+mod bridge;
+mod counters;
+mod guests;
+mod hotplug;
+mod lifecycle;
+mod neighbours;
+mod offloads;
+mod queues;
+mod wirings;
+
+/// All of them, from the simplest on. The last ones end the guests that the others share.
+pub(super) const ALL: &[Scenario] = &[
+    bridge::TRAFFIC,
+    counters::RIGHT,
+    queues::TWO,
+    offloads::NO_GSO,
+    offloads::NO_SG,
+    offloads::JUMBO,
+    wirings::ROUTE,
+    wirings::NAT,
+    wirings::SWITCH,
+    hotplug::ATTACH_DETACH,
+    neighbours::TO_EACH_OTHER,
+    lifecycle::SAVE_RESTORE,
+    lifecycle::DESTROY,
+    lifecycle::PVH,
+];
