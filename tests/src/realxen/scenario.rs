@@ -289,3 +289,26 @@ for id in $(guests | awk '{ print $(NF - 4) }'); do xl destroy "$id"; done
 for _ in $(seq 50); do [ -z "$(guests)" ] && break; sleep 0.2; done
 [ -z "$(guests)" ] || { echo "guests are left:"; guests; exit 1; } >&2
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(names: &[&str]) -> Vec<&'static str> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let suites = select(&names).unwrap();
+        let scenarios = suites.iter().flat_map(|(_, scenarios)| scenarios);
+        scenarios.map(|scenario| scenario.name).collect()
+    }
+
+    #[test]
+    fn scenarios_are_chosen_by_name_by_beginning_or_because_they_are_verified() {
+        assert_eq!(chosen(&["net-nat", "pv-root"]), ["pv-root", "net-nat"]);
+        assert!(chosen(&["net-no-*"]).contains(&"net-no-gso"));
+        assert!(!chosen(&["net-no-*"]).contains(&"net-nat"));
+        let verified = scenarios::SUITES.iter().filter(|suite| suite.is_verified);
+        let verified: Vec<_> = verified.flat_map(|suite| suite.scenarios).collect();
+        assert_eq!(chosen(&[]).len(), verified.len());
+        assert!(select(&["no-such*".to_owned()]).is_err());
+    }
+}

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::realxen::{Backend, Devices};
 use crate::realxen::disk::{Disk, Via};
 use crate::realxen::dom0::Dom0;
 use crate::realxen::guest::{Guest, Kind};
 use crate::realxen::load::{Load, SCRATCH};
 use crate::realxen::scenario::Scenario;
+use crate::realxen::{Backend, Devices};
 
 /// `/dev/xen/xenbus` is all that the daemon has.
 pub(super) const DISK: Scenario = Scenario {

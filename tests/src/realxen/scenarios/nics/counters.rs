@@ -84,7 +84,8 @@ fn one_way(what: &str, with: u64, against: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What xentop shows of the guest; its columns count KiB.
+/// What xentop shows of the guest. Its columns count KiB, from dom0's point of view: NETRX is what
+/// dom0 received.
 fn xentop(dom0: &mut Dom0) -> anyhow::Result<Seen> {
     let table = dom0.sh("xentop -b -f -i 1")?;
     let column = |title: &str| {
@@ -101,7 +102,7 @@ fn xentop(dom0: &mut Dom0) -> anyhow::Result<Seen> {
         let kib: u64 = line.split_whitespace().nth(index)?.parse().ok()?;
         Some(kib << 10)
     };
-    let seen = column("NETTX(k)").zip(column("NETRX(k)"));
+    let seen = column("NETRX(k)").zip(column("NETTX(k)"));
     let (sent, received) = seen.with_context(|| format!("xentop shows no network:\n{table}"))?;
     Ok(Seen { sent, received })
 }

@@ -21,10 +21,8 @@ pub(super) const TWO: Scenario = Scenario {
     run,
 };
 
-/// What the guest has counted of its queues' interrupts: a word "q0-tx=N" and so on each.
-const INTERRUPTS: &str = r#"
-awk -v nic=$nic '$NF ~ "^" nic "-q" { sub("^" nic "-", "", $NF); print $NF "=" $2 + $3 }' /proc/interrupts
-"#;
+/// What the guest has counted of its interrupts: a word "vif0-q1-tx=N" for each queue and direction.
+const INTERRUPTS: &str = "awk '$NF ~ /^vif0-q/ { print $NF \"=\" $2 + $3 }' /proc/interrupts";
 
 fn run(dom0: &mut Dom0) -> anyhow::Result<()> {
     let here = dom0_station(dom0)?;
@@ -38,12 +36,11 @@ fn run(dom0: &mut Dom0) -> anyhow::Result<()> {
         keys.contains("multi-queue-num-queues = \"2\"") && keys.contains("queue-1/event-channel"),
         "the guest has not two queues:\n{keys}"
     );
-    let script = format!("nic={}\n{INTERRUPTS}", there.link.inside);
-    let before = there.guest.sh(dom0, &script, limit)?;
+    let before = there.guest.sh(dom0, INTERRUPTS, limit)?;
     let ip = lan::BRIDGE_IPS[0];
     let steps = [Step::Send(ip, STREAMS), Step::Fetch(ip, STREAMS)];
     there.station.talk(dom0, &here, &steps)?;
-    let after = there.guest.sh(dom0, &script, limit)?;
+    let after = there.guest.sh(dom0, INTERRUPTS, limit)?;
 
     let (before, after) = (
         Vec::from_iter(before.lines()),
