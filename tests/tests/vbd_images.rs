@@ -98,6 +98,8 @@ fn what_is_no_disk_is_refused_with_a_reason_and_once() -> anyhow::Result<()> {
         assert!(shown.contains(bad.told), "{name}: xl shows {shown:?}");
         assert!(shown.contains(&path.display().to_string()), "{shown:?}");
 
+        // What was said comes through a pipe.
+        scene.daemon()?.wait_log(&path.display().to_string())?;
         let log = scene.daemon()?.log_lines();
         let path = format!("{name}\\\"");
         let said = log
