@@ -194,7 +194,8 @@ impl Vifs {
         let (got, expected) = (fds.len(), 3 * queues);
         if got != expected || queues == 0 {
             return Err(DeviceError::host(format!(
-                "{got} descriptors came for {queues} queues, expected {expected}"
+                "{got} of {expected} descriptors came: this guest's worker may open too few (too \
+                 many open files; raise LimitNOFILE= in the unit, or ulimit -n)"
             )));
         }
         let mut fds = fds.into_iter();
