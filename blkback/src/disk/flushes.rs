@@ -4,8 +4,8 @@
 //! looks first, and calls the others done (`errseq_check_and_advance` of `lib/errseq.c`). The one
 //! that was told may be reaped later than the others, on another queue's thread. So a flush that
 //! was called done has to wait until every flush that was under way at that moment has been looked
-//! at; it waits by flushing again, which costs nothing while there is nothing to flush, and needs
-//! nobody to wake it.
+//! at; it waits by flushing again, which needs nobody to wake it, and costs the disk a flush where
+//! flushes overlap: a guest has one under way for each queue.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
