@@ -9,9 +9,10 @@ use xenbus::Class;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unready {
-    /// A device of Xen's is missing.
+    /// A device is missing.
     #[error(
-        "{} is missing: load it (modprobe {module}), or run this in a Xen dom0 or driver domain",
+        "{} is missing: load its module (modprobe {module}), or run this in a Xen dom0 or driver \
+         domain",
         path.display()
     )]
     NoDevice {
@@ -44,10 +45,14 @@ pub fn check(class: Class) -> Result<(), Unready> {
 
 /// Checks a host whose `/dev` and `/sys` are below `root`.
 fn check_below(root: &Path, class: Class) -> Result<(), Unready> {
+    let tun = (class == Class::Vif).then_some(("dev/net/tun", "tun"));
     for (device, module) in [
         ("dev/xen/evtchn", "xen-evtchn"),
         ("dev/xen/gntdev", "xen-gntdev"),
-    ] {
+    ]
+    .into_iter()
+    .chain(tun)
+    {
         let path = root.join(device);
         if !path.exists() {
             return Err(Unready::NoDevice { path, module });
@@ -103,6 +108,8 @@ mod tests {
         touch("sys/bus/xen-backend/drivers/vbd/bind", "");
         let text = verdict(Class::Vbd).unwrap_err();
         assert!(text.contains("modprobe -r xen-blkback"), "{text}");
+        assert!(verdict(Class::Vif).unwrap_err().contains("modprobe tun"));
+        touch("dev/net/tun", "");
         assert_eq!(verdict(Class::Vif), Ok(()));
         assert_eq!(verdict(Class::Vbd3), Ok(()));
 

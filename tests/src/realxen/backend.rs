@@ -18,6 +18,8 @@ run=/run/$program; mkdir -p $run
 [ -e $run/pid ] && kill -0 "$(cat $run/pid)" 2>/dev/null && exit 0
 rm -f $run/notify; : > $run/said
 install -m 755 /share/bin/$program /usr/local/bin/ || exit
+# Without udev nobody makes the node that loads it.
+[ $program != xen-netback ] || modprobe tun || exit
 setsid socat -u UNIX-RECV:$run/notify OPEN:$run/said,append > /dev/null 2>&1 &
 for _ in $(seq 50); do [ -S $run/notify ] && break; sleep 0.1; done
 NOTIFY_SOCKET=$run/notify setsid $program serve >> $run/log 2>&1 &
