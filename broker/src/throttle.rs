@@ -62,11 +62,13 @@ impl Throttle {
         throttle
     }
 
-    /// Changes the limit. What has been sent is paid for as it was.
+    /// Changes the limit, and starts anew with a full bucket: what is owed at a slow rate would
+    /// otherwise keep a fast one waiting.
     pub fn set(&self, rate: Option<Rate>) {
         let Rate { cost, burst } = rate.unwrap_or(Rate { cost: 0, burst: 0 });
-        self.burst.store(burst, Ordering::Relaxed);
-        self.cost.store(cost, Ordering::Relaxed);
+        self.burst.store(burst, Ordering::SeqCst);
+        self.cost.store(cost, Ordering::SeqCst);
+        self.paid.store(0, Ordering::SeqCst);
     }
 
     /// Is there a limit, so that [`charge`](Self::charge) needs to know the time?
@@ -78,34 +80,46 @@ impl Throttle {
     /// Charges for `units` that were taken at `now`: nothing more is to be taken before the time
     /// that comes back, if one does.
     pub fn charge(&self, units: u64, now: Instant) -> Option<Instant> {
-        let cost = self.cost.load(Ordering::Relaxed);
+        let cost = self.cost.load(Ordering::SeqCst);
         if cost == 0 {
             return None;
         }
-        let burst = self.burst.load(Ordering::Relaxed);
-        let price = price(cost, units);
+        let burst = self.burst.load(Ordering::SeqCst);
         // The bucket starts full: the epoch is a burst before the first request.
         let clock = saturate(now.saturating_duration_since(self.epoch).as_nanos());
         let clock = clock.saturating_add(burst);
-        let pay = |paid: u64| paid.max(clock - burst).saturating_add(price);
-        let mut paid = self.paid.load(Ordering::Relaxed);
-        let due = loop {
-            let due = pay(paid);
+        let due = self.pay(price(cost, units), clock, burst);
+        let changed = || {
+            cost != self.cost.load(Ordering::SeqCst) || burst != self.burst.load(Ordering::SeqCst)
+        };
+        if changed() {
+            // It was paid in the old coin, perhaps into the new bucket.
+            self.paid.store(0, Ordering::SeqCst);
+            return None;
+        }
+        let ahead = due.checked_sub(clock).filter(|&ahead| ahead > 0)?;
+        Some(now + Duration::from_nanos(ahead))
+    }
+
+    /// Until when all is paid for then.
+    fn pay(&self, price: u64, clock: u64, burst: u64) -> u64 {
+        let mut paid = self.paid.load(Ordering::SeqCst);
+        loop {
+            let due = paid.max(clock - burst).saturating_add(price);
+            let due = due.min(clock.saturating_add(LONGEST));
             match self
                 .paid
-                .compare_exchange_weak(paid, due, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange_weak(paid, due, Ordering::SeqCst, Ordering::SeqCst)
             {
-                Ok(_) => break due,
+                Ok(_) => return due,
                 Err(other) => paid = other,
             }
-        };
-        let ahead = due.checked_sub(clock).filter(|&ahead| ahead > 0)?;
-        // A price beyond all times is paid within an hour: a bucket must never look broken for good.
-        Some(now + Duration::from_nanos(ahead).min(LONGEST))
+        }
     }
 }
 
-const LONGEST: Duration = Duration::from_secs(3600);
+/// Nanoseconds within which any price is paid: a bucket must never look broken for good.
+const LONGEST: u64 = 3_600_000_000_000;
 
 fn price(cost: u64, units: u64) -> u64 {
     saturate((u128::from(cost) * u128::from(units)) >> SHIFT)
@@ -148,6 +162,53 @@ mod tests {
     }
 
     #[test]
+    fn a_price_beyond_all_times_is_paid_within_an_hour() {
+        let mut now = Instant::now();
+        let throttle = Throttle::new(rate(1, 1_000_000, 1), now);
+        for _ in 0..3 {
+            now = throttle.charge(u64::MAX, now).unwrap();
+        }
+        let next = throttle.charge(0, now);
+        assert_eq!(next, None, "the bucket is broken for good");
+    }
+
+    #[test]
+    fn a_faster_rate_does_not_wait_for_what_a_slower_one_is_owed() {
+        let now = Instant::now();
+        let throttle = Throttle::new(rate(1, 1000, 1), now);
+        assert!(throttle.charge(1800, now).is_some());
+        throttle.set(rate(1000, 1000, 1000));
+        assert_eq!(throttle.charge(1000, now), None);
+        assert!(throttle.charge(1, now).is_some());
+    }
+
+    #[test]
+    fn a_slower_rate_gives_no_second_burst_of_the_faster_one() {
+        let now = Instant::now();
+        let throttle = Throttle::new(rate(1_000_000, 1000, 1), now);
+        assert_eq!(throttle.charge(1_000_000, now), None);
+        throttle.set(rate(10, 1000, 1));
+        assert_eq!(throttle.charge(10, now), None);
+        let wait = throttle.charge(10, now).unwrap() - now;
+        assert!(wait >= Duration::from_millis(999), "{wait:?}");
+    }
+
+    #[test]
+    fn queues_share_one_bucket() {
+        let start = Instant::now();
+        let throttle = Throttle::new(rate(1_000_000, 1000, 1), start);
+        let until = std::thread::scope(|scope| {
+            let queue = || (0..1000).filter_map(|_| throttle.charge(1500, start)).max();
+            let queues: Vec<_> = (0..4).map(|_| scope.spawn(queue)).collect();
+            let ends = queues.into_iter().filter_map(|queue| queue.join().unwrap());
+            ends.max().unwrap()
+        });
+        // 6 MB, of which 1 MB is the burst.
+        let wait = until - start;
+        assert!(wait > Duration::from_millis(4999) && wait <= Duration::from_millis(5000));
+    }
+
+    #[test]
     fn a_rate_changes_for_all_at_once() {
         let now = Instant::now();
         let throttle = Throttle::new(rate(1, 1000, 1), now);
@@ -185,6 +246,26 @@ mod tests {
             prop_assert!(passed <= allowed + room + slack, "{passed} of {allowed} + {room}");
         }
 
+        /// One who asks when it is told to, as long as it likes, gets what the rate allows.
+        #[test]
+        fn a_busy_device_gets_its_rate(
+            units in 1_000_u64..10_000_000_000,
+            micros in 1_u64..1_000_000,
+            sizes in prop::collection::vec(1_u64..100_000, 50..200),
+        ) {
+            let interval = Duration::from_micros(micros);
+            let start = Instant::now();
+            let throttle = Throttle::new(Rate::new(units, interval, 0), start);
+            let (mut now, mut passed) = (start, 0_u128);
+            for size in sizes {
+                passed += u128::from(size);
+                now = throttle.charge(size, now).unwrap_or(now);
+            }
+            let elapsed = (now - start).as_nanos();
+            let due = passed * interval.as_nanos() / u128::from(units);
+            prop_assert!(elapsed <= due + 200, "{elapsed} ns for what costs {due} ns");
+        }
+
         #[test]
         fn any_numbers_are_taken(
             units in any::<u64>(),
@@ -196,7 +277,7 @@ mod tests {
             let throttle = Throttle::new(Rate::new(units, Duration::from_nanos(nanos), burst), now);
             for size in sizes {
                 if let Some(until) = throttle.charge(size, now) {
-                    prop_assert!(until > now && until <= now + LONGEST);
+                    prop_assert!(until > now && until <= now + Duration::from_nanos(LONGEST));
                 }
             }
         }
