@@ -64,6 +64,12 @@ impl Vif {
         self.mtu.into()
     }
 
+    /// Bytes of the longest frame that the guest may transmit, or have a packet cut into.
+    #[must_use]
+    pub fn max_frame(&self) -> u32 {
+        self.mtu() + HEADERS
+    }
+
     /// Fewest bytes in the pieces that the guest may have a packet cut into.
     #[must_use]
     pub const fn gso_floor(&self) -> u16 {
@@ -163,6 +169,9 @@ fn rate(spec: RateSpec) -> Option<Rate> {
 }
 
 const MIN_BURST: u64 = 131_072;
+
+/// An Ethernet header and a VLAN tag, which the MTU does not count.
+const HEADERS: u32 = 18;
 
 /// The VIFs of one guest.
 #[derive(Debug)]

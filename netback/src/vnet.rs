@@ -55,7 +55,9 @@ pub enum Untrue {
     NotThatTcp(Ip),
     /// To be cut up into more pieces than any honest sender needs.
     TooManyPieces(usize),
-    /// The IP header promises more bytes than there are.
+    /// To be cut up into pieces that the interface would not take.
+    LongPieces(usize),
+    /// The IP header promises more bytes than there are, or too few for the headers that it has.
     Short,
 }
 
@@ -67,13 +69,16 @@ pub struct UnknownGso(u8);
 /// that no packet of a slow path is lost, and no more.
 pub const MAX_PIECES: usize = 256;
 
-/// What to tell the tap about a guest's frame of `len` bytes that starts with `head`.
+/// What to tell the tap about a guest's frame of `len` bytes that starts with `head`. If it is to be
+/// cut up, no piece is longer than `max_frame` bytes with all its headers: for network cards a long
+/// piece is as bad as a long frame.
 ///
 /// # Errors
 /// [`Untrue`]: its headers are not those of what the guest says it is.
 pub fn from_guest(
     head: &[u8],
     len: usize,
+    max_frame: u32,
     checksum: TxChecksum,
     gso: Option<Gso>,
 ) -> Result<FromGuest, Untrue> {
@@ -91,7 +96,7 @@ pub fn from_guest(
     if field + 2 > head.len() {
         return Err(Untrue::NoChecksum);
     }
-    if found.end > len {
+    if found.end > len || found.end < field + 2 {
         return Err(Untrue::Short);
     }
     let start = u16::try_from(found.l4).map_err(|_far| Untrue::NoChecksum)?;
@@ -103,7 +108,7 @@ pub fn from_guest(
     };
     let mut patch = None;
     if let Some(gso) = gso {
-        header.cut(&found, head, gso)?;
+        header.cut(&found, head, max_frame, gso)?;
         if checksum != TxChecksum::Blank {
             // Some frontends forget to say that the checksum is blank; then it may hold anything.
             let payload = u32::try_from(found.end - found.l4).map_err(|_long| Untrue::Short)?;
@@ -171,15 +176,26 @@ struct Fields {
 
 impl Fields {
     /// Has the packet cut up, if it is the TCP that the guest says it is.
-    fn cut(&mut self, found: &Transport, head: &[u8], gso: Gso) -> Result<(), Untrue> {
+    fn cut(
+        &mut self,
+        found: &Transport,
+        head: &[u8],
+        max_frame: u32,
+        gso: Gso,
+    ) -> Result<(), Untrue> {
         let other = Untrue::NotThatTcp(gso.ip);
         let tcp = found.tcp_header(head).ok_or(other)?;
         if found.ip != gso.ip || found.protocol != TCP {
             return Err(other);
         }
         let headers = found.l4 + tcp;
-        let payload = found.end.saturating_sub(headers);
-        let pieces = payload.div_ceil(usize::from(gso.size.get()));
+        let payload = found.end.checked_sub(headers).ok_or(Untrue::Short)?;
+        let size = usize::from(gso.size.get());
+        let longest = headers + payload.min(size);
+        if longest > max_frame as usize {
+            return Err(Untrue::LongPieces(longest));
+        }
+        let pieces = payload.div_ceil(size);
         if pieces > MAX_PIECES {
             return Err(Untrue::TooManyPieces(pieces));
         }
@@ -228,7 +244,13 @@ impl fmt::Display for Untrue {
                     "to be cut into {pieces} pieces, at most {MAX_PIECES} allowed"
                 )
             }
-            Self::Short => f.write_str("the IP header promises more bytes than there are"),
+            Self::LongPieces(longest) => {
+                write!(
+                    f,
+                    "to be cut into pieces of {longest} bytes, more than the MTU allows"
+                )
+            }
+            Self::Short => f.write_str("the IP header's length is not that of the packet"),
         }
     }
 }

@@ -131,14 +131,12 @@ impl Queue {
 /// What the guest may transmit.
 fn offer(vif: &Vif) -> TxOffer {
     TxOffer {
-        max_frame: vif.mtu() + HEADERS,
+        max_frame: vif.max_frame(),
         gso_v4: true,
         gso_v6: true,
         gso_floor: NonZeroU16::new(vif.gso_floor()).unwrap_or(NonZeroU16::MIN),
     }
 }
 
-/// An Ethernet header and a VLAN tag, which the MTU does not count.
-const HEADERS: u32 = 18;
 const TX: &str = "transmit";
 const RX: &str = "receive";

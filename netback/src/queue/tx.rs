@@ -162,7 +162,10 @@ impl Tx {
         let parsed = head
             .get_mut(..seen)
             .and_then(|head| self.pages.read(parcel.at, head).ok().map(|()| &*head))
-            .map(|head| vnet::from_guest(head, len, parcel.checksum, parcel.gso));
+            .map(|head| {
+                let max = self.vif.max_frame();
+                vnet::from_guest(head, len, max, parcel.checksum, parcel.gso)
+            });
         let frame = match parsed {
             Some(Ok(frame)) => frame,
             Some(Err(why)) => {

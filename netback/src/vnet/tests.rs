@@ -35,7 +35,7 @@ fn gso(ip: Ip, size: u16) -> Option<Gso> {
 
 fn ask(frame: &[u8], checksum: TxChecksum, gso: Option<Gso>) -> Result<FromGuest, Untrue> {
     let head = &frame[..frame.len().min(HEAD)];
-    from_guest(head, frame.len(), checksum, gso)
+    from_guest(head, frame.len(), 1518, checksum, gso)
 }
 
 /// (flags, GSO type, header length, GSO size, checksum start, checksum offset)
@@ -144,6 +144,29 @@ fn a_checksum_that_should_be_blank_is_made_so() {
         ];
         let expected = fold(sum(sum(0, &frame[from..to]), &tail));
         assert_eq!(value, expected.to_be_bytes());
+    }
+}
+
+#[test]
+fn net_07_cutting_up_is_no_way_around_the_mtu() {
+    for frame in [tcp4(5000), tcp4(60_000)] {
+        for size in [1465, 5000, u16::MAX] {
+            let said = ask(&frame, TxChecksum::Blank, gso(Ip::V4, size));
+            assert!(matches!(said, Err(Untrue::LongPieces(1519..))), "{said:?}");
+        }
+        assert!(ask(&frame, TxChecksum::Blank, gso(Ip::V4, 1464)).is_ok());
+    }
+}
+
+#[test]
+fn net_08_an_ip_header_that_promises_nothing_is_no_packet_to_cut_up() {
+    for promised in [0_u16, 1, 19, 39] {
+        let mut frame = tcp4(5000);
+        frame[16..18].copy_from_slice(&promised.to_be_bytes());
+        for checksum in [TxChecksum::Blank, TxChecksum::Plain] {
+            let said = ask(&frame, checksum, gso(Ip::V4, 1448));
+            assert_eq!(said, Err(Untrue::Short), "{promised}");
+        }
     }
 }
 
