@@ -152,12 +152,13 @@ impl Tap {
         Ok(tap)
     }
 
-    /// Takes over a device that an earlier process has made.
+    /// Takes over a device that an earlier process has made. While workers have queues of it, its
+    /// carrier stays as it is; without them it is off (before Linux 6.3: on).
     ///
     /// # Errors
     /// [`TapError`]: it is no device of ours, or is gone.
     pub fn adopt(name: &TapName) -> Result<Self, TapError> {
-        let control = open(name.as_str(), 0)?;
+        let control = open(name.as_str(), sys::IFF_NO_CARRIER)?;
         let tap = Self { control };
         tap.detach()?;
         Ok(tap)

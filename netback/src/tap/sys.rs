@@ -114,6 +114,7 @@ pub(super) const SIOCSIFHWADDR: libc::Ioctl = 0x8924;
 pub(super) const SIOCSIFTXQLEN: libc::Ioctl = 0x8943;
 
 pub(super) const IFF_TAP: u16 = 0x0002;
+pub(super) const IFF_NO_CARRIER: u16 = 0x0040;
 pub(super) const IFF_MULTI_QUEUE: u16 = 0x0100;
 pub(super) const IFF_DETACH_QUEUE: u16 = 0x0400;
 pub(super) const IFF_NO_PI: u16 = 0x1000;

@@ -86,6 +86,45 @@ fn net_24_a_new_tap_is_down_and_says_nothing() {
     });
 }
 
+/// The kernel's own word on the carrier; `ip` shows it only when others have been told.
+fn plugged() -> bool {
+    let script = "mount -t sysfs sysfs /sys && cat /sys/class/net/vif7.0/carrier";
+    let shell = ["--mount", "sh", "-c", script];
+    let output = Command::new("unshare").args(shell).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout == b"1\n"
+}
+
+#[test]
+fn only_who_is_asked_to_moves_the_carrier() {
+    in_own_network(|| {
+        let tap = Tap::create(&name(), 1500, 500).unwrap();
+        ip("link set vif7.0 up");
+        let first = TapQueue::adopt(tap.queue().unwrap());
+        assert!(!plugged(), "a queue that is only opened");
+        drop(first);
+        let first = TapQueue::adopt(tap.queue().unwrap());
+        tap.set_carrier(true).unwrap();
+        assert!(plugged());
+        let second = TapQueue::adopt(tap.queue().unwrap());
+        assert!(plugged(), "one queue more");
+        drop(second);
+        drop(first);
+        assert!(plugged(), "a worker has died");
+        let again = TapQueue::adopt(tap.queue().unwrap());
+        assert!(plugged(), "the next one takes over");
+        drop(tap);
+        let tap = Tap::adopt(&name()).unwrap();
+        assert!(plugged(), "a new broker");
+        tap.set_carrier(false).unwrap();
+        drop(tap);
+        drop(again);
+        let tap = Tap::adopt(&name()).unwrap();
+        assert!(!plugged(), "a new broker, after the guest has gone");
+        tap.remove().unwrap();
+    });
+}
+
 #[test]
 fn a_name_that_is_taken_is_an_error_with_a_remedy() {
     in_own_network(|| {
