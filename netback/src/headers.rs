@@ -119,16 +119,21 @@ impl Transport {
         complete.then_some(4 * words)
     }
 
+    /// The addresses of source and destination, 8 or 32 bytes.
+    #[must_use]
+    pub fn addresses<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
+        match self.ip {
+            Ip::V4 => head.get(self.l3 + 12..self.l3 + 20),
+            Ip::V6 => head.get(self.l3 + 8..self.l3 + 40),
+        }
+    }
+
     /// The ones' complement sum over the pseudo header of `len` bytes of transport, not inverted:
     /// what a blank checksum field holds.
     #[must_use]
     pub fn pseudo_sum(&self, head: &[u8], len: u32) -> Option<u16> {
-        let addresses = match self.ip {
-            Ip::V4 => head.get(self.l3 + 12..self.l3 + 20)?,
-            Ip::V6 => head.get(self.l3 + 8..self.l3 + 40)?,
-        };
         let [a, b, c, d] = len.to_be_bytes();
-        let sum = sum(0, addresses) + sum(0, &[a, b, c, d, 0, self.protocol]);
+        let sum = sum(0, self.addresses(head)?) + sum(0, &[a, b, c, d, 0, self.protocol]);
         Some(fold(sum))
     }
 }

@@ -22,13 +22,14 @@
 //! - [`spec`]: what the broker tells a worker about one VIF
 //! - [`tap`]: the device that the broker owns, and the queues of it that a worker gets
 //! - worker's side: [`vif`] makes a device of a description, [`queue`] is one queue of it
-//! - [`headers`], [`vnet`], [`multicast`]: what is known about a frame
+//! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
 //! - [`metrics`]: what a queue counts
 
 pub mod cli;
 pub mod config;
 pub mod driver;
 pub mod features;
+pub mod hash;
 pub mod headers;
 pub mod metrics;
 pub mod multicast;
