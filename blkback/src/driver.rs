@@ -8,7 +8,7 @@ use std::time::Duration;
 use broker::message::Blame;
 use broker::{Connection, Driver, Hypervisor, Refused};
 use ring_proto::blkif::Abi;
-use xenbus::{BackendPath, Class, Connects, FrontendOffer, Key, OfferLimits, RingOffer, Store};
+use xenbus::{BackendPath, BlockOffer, Class, Connects, Key, OfferLimits, RingOffer, Store};
 
 use crate::config::Config;
 use crate::features::{self, Offered};
@@ -89,7 +89,7 @@ impl Driver for BlockDriver {
             queues: offered.queues.into(),
             ring_page_order: offered.ring_page_order.into(),
         };
-        let offer = FrontendOffer::read(store, device, limits)?;
+        let offer = BlockOffer::read(store, device, limits)?;
         let abi = Abi::parse(offer.protocol.as_deref().map(str::as_bytes));
         abi.map_err(|unknown| Refused::Because {
             blame: Blame::Guest,
@@ -129,7 +129,7 @@ impl Driver for BlockDriver {
 }
 
 impl BlockDriver {
-    fn spec(&self, owner: Owner, wish: &Wish, offer: &FrontendOffer, image: &Image) -> VbdSpec {
+    fn spec(&self, owner: Owner, wish: &Wish, offer: &BlockOffer, image: &Image) -> VbdSpec {
         VbdSpec {
             domid: owner.domid,
             vdev: owner.vdev,

@@ -8,7 +8,7 @@
 //! 1. Nothing waits for ever: every call has a deadline, and a connection that missed one is given
 //!    up ([`Store`]).
 //! 2. Nothing a guest writes costs more than a bound: watch events are folded ([`WatchEvent`]),
-//!    values are parsed strictly and within limits ([`FrontendOffer`]), transactions are retried a
+//!    values are parsed strictly and within limits ([`BlockOffer`]), transactions are retried a
 //!    few times only.
 //! 3. A removed directory stays removed ([`switch_state`]).
 //! 4. What to do next is decided by a pure function of what is ([`Handshake::decide`]), not of what
@@ -18,7 +18,7 @@
 //!
 //! The walk of a device: a watch on [`Class::directory`] fires → [`BackendPath::containing`] names
 //! the device → [`Snapshot::read`] → [`Handshake::decide`] → its [`Action`]s, among them
-//! [`FrontendOffer::read`] before connecting, and [`switch_state`] → the next watch fires.
+//! [`BlockOffer::read`] before connecting, and [`switch_state`] → the next watch fires.
 //!
 //! The client is our own because no other had a usable licence and watches, transactions, bounds
 //! and deadlines. It speaks the protocol of Xen's `docs/misc/xenstore.txt` over xenstored's socket
@@ -54,7 +54,7 @@ pub use events::{PER_WATCH, WatchEvent};
 pub use handshake::{Action, Connects, Event, Handshake, Phase, Why};
 pub use number::{NotANumber, decimal, flag};
 pub use offer::{
-    BadOffer, Clipped, FrontendOffer, NetworkOffer, OfferError, OfferFault, OfferLimits, PORT_MAX,
+    BadOffer, BlockOffer, Clipped, NetworkOffer, OfferError, OfferFault, OfferLimits, PORT_MAX,
     QueueOffer, RingOffer, Values,
 };
 pub use path::{BackendPath, Class, DOMID_MAX};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use xenbus::{
-    BackendPath, Errno, FrontendOffer, Hotplug, OfferError, OfferLimits, Permissions, Seen,
+    BackendPath, Errno, BlockOffer, Hotplug, OfferError, OfferLimits, Permissions, Seen,
     Snapshot, State, Store, StoreError, Switched, switch_state,
 };
 
@@ -173,7 +173,7 @@ fn an_offer_is_read_from_the_guests_own_directory() {
     let mut machine = Machine::new();
     let mut guest = machine.guest_with_disk(&DISK);
     let mut dom0 = machine.dom0();
-    let missing = FrontendOffer::read(&mut dom0, &DISK, LIMITS).unwrap_err();
+    let missing = BlockOffer::read(&mut dom0, &DISK, LIMITS).unwrap_err();
     assert_eq!(missing.to_string(), "frontend's ring-ref is missing");
     let keys = [
         ("protocol", "x86_64-abi"),
@@ -192,7 +192,7 @@ fn an_offer_is_read_from_the_guests_own_directory() {
                 .try_for_each(|(key, value)| tx.write(&DISK.frontend_key(key), value))
         })
         .unwrap();
-    let offer = FrontendOffer::read(&mut dom0, &DISK, LIMITS).unwrap();
+    let offer = BlockOffer::read(&mut dom0, &DISK, LIMITS).unwrap();
     let rings = offer.rings.iter().map(|ring| {
         let refs: Vec<u32> = ring.refs.iter().map(|gref| gref.raw()).collect();
         (refs, ring.port)
@@ -205,7 +205,7 @@ fn an_offer_is_read_from_the_guests_own_directory() {
     guest
         .write(&DISK.frontend_key("queue-1/event-channel"), [0xff; 2048])
         .unwrap();
-    match FrontendOffer::read(&mut dom0, &DISK, LIMITS) {
+    match BlockOffer::read(&mut dom0, &DISK, LIMITS) {
         Err(OfferError::Guest(bad)) => assert_eq!(bad.key, "queue-1/event-channel"),
         other => panic!("{other:?}"),
     }
@@ -222,7 +222,7 @@ fn an_offer_of_order_0_may_use_the_plain_name() {
     ] {
         guest.write(&DISK.frontend_key(key), value).unwrap();
     }
-    let offer = FrontendOffer::read(&mut machine.dom0(), &DISK, LIMITS).unwrap();
+    let offer = BlockOffer::read(&mut machine.dom0(), &DISK, LIMITS).unwrap();
     assert_eq!(offer.rings[0].refs[0].raw(), 8);
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use xenbus::{
-    Action, Connects, ErrorNode, Event, FrontendOffer, Handshake, OfferLimits, Phase, Snapshot,
+    Action, Connects, ErrorNode, Event, BlockOffer, Handshake, OfferLimits, Phase, Snapshot,
     State, Store, Switched, switch_state, switch_state_with,
 };
 
@@ -89,7 +89,7 @@ impl Backend {
                     queues: 4,
                     ring_page_order: 4,
                 };
-                match FrontendOffer::read(&mut self.store, &DISK, limits) {
+                match BlockOffer::read(&mut self.store, &DISK, limits) {
                     Ok(offer) => {
                         self.serving = offer.rings.len();
                         self.decide(Event::Connected);

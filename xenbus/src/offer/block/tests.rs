@@ -13,11 +13,11 @@ fn values(keys: &[(&str, &str)]) -> Values {
         .collect()
 }
 
-fn parse(keys: &[(&str, &str)]) -> Result<FrontendOffer, BadOffer> {
-    FrontendOffer::parse(&values(keys), LIMITS)
+fn parse(keys: &[(&str, &str)]) -> Result<BlockOffer, BadOffer> {
+    BlockOffer::parse(&values(keys), LIMITS)
 }
 
-fn refs(offer: &FrontendOffer) -> Vec<Vec<u32>> {
+fn refs(offer: &BlockOffer) -> Vec<Vec<u32>> {
     offer
         .rings
         .iter()
@@ -123,13 +123,13 @@ fn con_04_numbers_that_are_none_and_numbers_beyond_what_was_advertised() {
         for value in hostile {
             let mut keys = values(&good);
             keys.insert(key.to_owned(), value.as_bytes().to_vec());
-            let error = FrontendOffer::parse(&keys, LIMITS).expect_err(value);
+            let error = BlockOffer::parse(&keys, LIMITS).expect_err(value);
             assert_eq!(error.key, key);
             assert!(error.to_string().len() < 200, "{error}");
         }
         let mut keys = values(&good);
         keys.insert(key.to_owned(), vec![0xff, 0xfe]);
-        assert!(FrontendOffer::parse(&keys, LIMITS).is_err());
+        assert!(BlockOffer::parse(&keys, LIMITS).is_err());
     }
     for (key, value) in [
         ("ring-page-order", "5"),
@@ -146,10 +146,7 @@ fn con_04_numbers_that_are_none_and_numbers_beyond_what_was_advertised() {
     ] {
         let mut keys = values(&good);
         keys.insert(key.to_owned(), value.as_bytes().to_vec());
-        assert_eq!(
-            FrontendOffer::parse(&keys, LIMITS).expect_err(value).key,
-            key
-        );
+        assert_eq!(BlockOffer::parse(&keys, LIMITS).expect_err(value).key, key);
     }
 }
 
@@ -180,7 +177,7 @@ fn con_04_a_protocol_name_is_short_and_printable() {
     let with = |protocol: &[u8]| {
         let mut keys = values(&[("ring-ref", "8"), ("event-channel", "15")]);
         keys.insert("protocol".to_owned(), protocol.to_vec());
-        FrontendOffer::parse(&keys, LIMITS).map(|offer| offer.protocol)
+        BlockOffer::parse(&keys, LIMITS).map(|offer| offer.protocol)
     };
     assert_eq!(
         with(b"x86_3"),
@@ -254,7 +251,7 @@ proptest! {
     fn con_04_whatever_is_written_an_offer_keeps_its_promises(
         keys in proptest::collection::btree_map(key_name(), value(), 0..12),
     ) {
-        match FrontendOffer::parse(&keys, LIMITS) {
+        match BlockOffer::parse(&keys, LIMITS) {
             Ok(offer) => {
                 prop_assert!((1..=4).contains(&offer.rings.len()));
                 let pages: Vec<usize> = offer.rings.iter().map(|ring| ring.refs.len()).collect();
