@@ -101,6 +101,7 @@ impl<D: Driver> Supervisor<D> {
             Action::Connect => self.begin_connecting(path, now),
             Action::Adopt => self.leave_to_incumbent(path, now),
             Action::Publish => self.publish(path, now),
+            Action::Reconfigure => self.reconfigure(path, now),
             Action::Disconnect => self.disconnect(path, now),
             Action::Switch(state) => {
                 let outcome = switch_state(&mut self.store, &path, state);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tracing::Level;
-use xenbus::{BackendPath, Event, State, Switched, switch_state_with};
+use xenbus::{BackendPath, Event, State, Switched, switch_state, switch_state_with};
 
 use crate::attend::STORE_PAUSE;
 use crate::device::Hold;
@@ -109,31 +109,45 @@ impl<D: Driver> Supervisor<D> {
         }
     }
 
-    /// Tells the worker of a device that is served what may have changed about it.
-    pub(crate) fn adjust(&mut self, path: BackendPath, now: Instant) {
+    /// Answers a frontend that wants a change, once its worker was told.
+    pub(crate) fn reconfigure(&mut self, path: BackendPath, now: Instant) {
+        if self.adjust(path, now) {
+            let outcome = switch_state(&mut self.store, &path, State::Reconfigured);
+            self.note_switch(path, State::Reconfigured, outcome, now);
+        }
+    }
+
+    /// Tells the worker of a device that is served what may have changed about it. True if it knows
+    /// all now; what it could not be told, because the store does not answer, it is told later.
+    pub(crate) fn adjust(&mut self, path: BackendPath, now: Instant) -> bool {
         let Some(device) = self.devices.get_mut(&path) else {
-            return;
+            return false;
         };
         if device.hold != Hold::Serving {
-            return;
+            return false;
         }
         let changes = match self.driver.adjust(&mut self.store, &path) {
             Ok(changes) => changes,
             Err(Refused::Store(error)) => {
                 self.store_failed(&error);
-                return self.wake(path, now + STORE_PAUSE);
+                self.wake(path, now + STORE_PAUSE);
+                return false;
             }
             Err(Refused::Busy { why, .. } | Refused::Because { why, .. }) => {
-                return device.say(now, Level::WARN, &why);
+                device.say(now, Level::WARN, &why);
+                return false;
             }
         };
+        let mut heard = true;
         for change in changes {
             device.say(now, Level::INFO, &format!("changes: {change}"));
             if let Err(error) = self.fleet.adjust(path.frontend, path.devid, change) {
                 let text = format!("its worker does not hear of a change: {error}");
                 device.say(now, Level::ERROR, &text);
+                heard = false;
             }
         }
+        heard
     }
 
     pub(crate) fn disconnect(&mut self, path: BackendPath, now: Instant) {

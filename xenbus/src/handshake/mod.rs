@@ -25,7 +25,9 @@
 //! * Requests are still served while the frontend is Closing: it may be waiting for them.
 //! * Every state in between is written. A rebooted guest kernel waits 5 s for each of 5, 6 and 2,
 //!   per device; so 5 is held until the frontend has seen it.
-//! * A frontend that asks to be reconfigured (7) gets no answer: nothing of a block device can be.
+//! * A block frontend that asks to be reconfigured (7) gets no answer: nothing of its device can be.
+//!   A network frontend does; once it is back at 4 so are we, since at 8 its next wish would look
+//!   granted before it was read.
 //! * A state that nobody may write, on either side, closes the device.
 
 mod guest;
@@ -72,6 +74,9 @@ pub enum Action {
     Adopt,
     /// Write what is known only now, together with state Connected.
     Publish,
+    /// Network only, while serving: take over what the frontend has changed, then write state
+    /// Reconfigured. What cannot be taken over is not answered; asked again at the next look.
+    Reconfigure,
     /// Finish what is under way and let go of rings, ports and grants. Ends in
     /// [`Event::Disconnected`], also when connecting had not come to its end.
     Disconnect,
@@ -165,7 +170,10 @@ impl Handshake {
     /// Decides what to do. `seen` must have been read after all earlier actions were executed.
     #[must_use]
     pub fn decide(self, event: Event, seen: &Snapshot) -> (Self, Vec<Action>) {
-        let (phase, actions) = self.step(event, seen);
+        let (phase, mut actions) = self.step(event, &self.without_reconfigured(seen));
+        if phase == Phase::Serving && actions.is_empty() {
+            actions.extend(self.reconfigured(seen));
+        }
         let again = self.was_over() && phase == Phase::Waiting && !self.is_another(seen);
         (
             Self {

@@ -154,6 +154,33 @@ impl Handshake {
         }
     }
 
+    /// A network backend at Reconfigured is connected, whatever happens next.
+    pub(super) fn without_reconfigured(&self, seen: &Snapshot) -> Snapshot {
+        let ours = self.connects == Connects::WhenConnected && seen.backend.is(State::Reconfigured);
+        Snapshot {
+            backend: if ours {
+                Seen::At(State::Connected)
+            } else {
+                seen.backend
+            },
+            ..*seen
+        }
+    }
+
+    /// What a device that is served, and shall go on so, answers to a wish for a change.
+    pub(super) fn reconfigured(&self, seen: &Snapshot) -> Option<Action> {
+        let network = self.connects == Connects::WhenConnected;
+        match (seen.backend, seen.frontend) {
+            (Seen::At(State::Connected), Seen::At(State::Reconfiguring)) if network => {
+                Some(Action::Reconfigure)
+            }
+            (Seen::At(State::Reconfigured), Seen::At(State::Connected)) if network => {
+                Some(Action::Switch(State::Connected))
+            }
+            _ => None,
+        }
+    }
+
     fn offers(&self, seen: &Snapshot) -> bool {
         let early =
             self.connects == Connects::WhenInitialised && seen.frontend.is(State::Initialised);

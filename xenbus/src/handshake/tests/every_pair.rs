@@ -150,6 +150,10 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
+fn either_kind() -> impl Strategy<Value = Connects> {
+    proptest::sample::select(vec![Connects::WhenInitialised, Connects::WhenConnected])
+}
+
 fn shake(world: &mut World, moves: Vec<Move>) {
     for step in moves {
         match step {
@@ -206,17 +210,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn con_03_no_sequence_wedges_the_device(steps in proptest::collection::vec(moves(), 0..60)) {
-        let mut world = World::new(Connects::WhenInitialised);
+    fn con_03_no_sequence_wedges_the_device(
+        connects in either_kind(),
+        steps in proptest::collection::vec(moves(), 0..60),
+    ) {
+        let mut world = World::new(connects);
         shake(&mut world, steps);
         end(world);
     }
 
     #[test]
-    fn con_03_an_honest_guest_gets_its_disk_after_any_sequence(
+    fn con_03_an_honest_guest_gets_its_device_after_any_sequence(
+        connects in either_kind(),
         steps in proptest::collection::vec(moves(), 0..60),
     ) {
-        let mut world = World::new(Connects::WhenInitialised);
+        let mut world = World::new(connects);
         shake(&mut world, steps);
         // The toolstack and the script are fine again; a frontend that ran is where its kernel left it.
         (world.seen.online, world.seen.alive, world.seen.hotplug) = (true, true, Hotplug::Ready);

@@ -4,8 +4,10 @@ use super::super::*;
 use super::world::{Held, World, fresh};
 use crate::snapshot::Hotplug;
 
-use Action::{Adopt, Advertise, Connect, Disconnect, Fail, Forget, Publish, Switch};
-use State::{Closed, Closing, Connected, InitWait, Initialised, Initialising, Reconfiguring};
+use Action::{Adopt, Advertise, Connect, Disconnect, Fail, Forget, Publish, Reconfigure, Switch};
+use State::{
+    Closed, Closing, Connected, InitWait, Initialised, Initialising, Reconfigured, Reconfiguring,
+};
 
 #[test]
 fn holds_init_wait_until_the_script_is_done() {
@@ -301,6 +303,50 @@ fn reconfiguring_a_block_device_is_ignored() {
     let mut world = World::served();
     assert_eq!(world.frontend(Reconfiguring), []);
     assert_eq!(world.held, Held::Serving);
+}
+
+#[test]
+fn a_network_frontend_is_reconfigured_as_often_as_it_asks() {
+    let mut world = World::served_at(Connects::WhenConnected);
+    for _ in 0..3 {
+        assert_eq!(world.frontend(Reconfiguring), [Reconfigure]);
+        assert!(world.seen.backend.is(Reconfigured));
+        assert_eq!(world.look(), [], "answered once");
+        assert_eq!(world.frontend(Connected), [Switch(Connected)]);
+        assert_eq!(world.look(), []);
+    }
+    // What could not be taken over, or written, is asked for again.
+    world.deaf = true;
+    assert_eq!(world.frontend(Reconfiguring), [Reconfigure]);
+    assert_eq!(world.look(), [Reconfigure]);
+}
+
+#[test]
+fn a_reconfigured_backend_is_a_connected_one() {
+    let reconfigured = || {
+        let mut world = World::served_at(Connects::WhenConnected);
+        world.frontend(Reconfiguring);
+        world
+    };
+    let mut world = reconfigured();
+    assert_eq!(world.frontend(Closing), [Switch(Closing)]);
+    assert_eq!(world.held, Held::Serving);
+    let mut world = reconfigured();
+    assert_eq!(world.frontend(Closed), [Switch(Closing), Disconnect]);
+    let mut world = reconfigured();
+    world.held = Held::Nothing;
+    world.start_over();
+    assert_eq!(world.look(), [Adopt], "a restart of ours");
+    assert!(world.answer(true));
+    assert_eq!(world.frontend(Connected), [Switch(Connected)]);
+}
+
+#[test]
+fn reconfigured_is_no_state_for_a_block_backend() {
+    let mut world = World::served();
+    world.seen.backend = Seen::At(Reconfigured);
+    let why = Why::BackendState(Seen::At(Reconfigured));
+    assert_eq!(world.look(), [Fail(why), Switch(Closing), Disconnect]);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use super::super::*;
 use crate::snapshot::Hotplug;
 
-use Action::{Adopt, Advertise, Connect, Disconnect, Fail, Forget, Publish, Switch};
-use State::{Closed, Closing, Connected, InitWait, Initialised, Initialising};
+use Action::{Adopt, Advertise, Connect, Disconnect, Fail, Forget, Publish, Reconfigure, Switch};
+use State::{
+    Closed, Closing, Connected, InitWait, Initialised, Initialising, Reconfigured, Reconfiguring,
+};
 
 /// What the device layer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,12 +96,24 @@ impl World {
                 assert_eq!(self.held, Held::Serving, "{context}");
                 self.write(Connected, &context);
             }
+            Reconfigure => {
+                self.network_is_served(&context);
+                assert!(self.seen.backend.is(Connected), "{context}");
+                assert!(self.seen.frontend.is(Reconfiguring), "{context}");
+                self.write(Reconfigured, &context);
+            }
             Disconnect => {
                 assert!(
                     matches!(self.held, Held::Connecting | Held::Serving),
                     "{context}"
                 );
                 self.held = Held::Draining;
+            }
+            Switch(Connected) => {
+                self.network_is_served(&context);
+                assert!(self.seen.backend.is(Reconfigured), "{context}");
+                assert!(self.seen.frontend.is(Connected), "{context}");
+                self.write(Connected, &context);
             }
             Switch(Closing) => self.write(Closing, &context),
             Switch(Closed) => {
@@ -117,6 +131,13 @@ impl World {
                 assert_eq!(self.seen.backend, Seen::Gone, "{context}");
             }
         }
+    }
+
+    fn network_is_served(&self, context: &str) {
+        assert_eq!(self.machine.connects, Connects::WhenConnected, "{context}");
+        assert_eq!(self.machine.phase(), Phase::Serving, "{context}");
+        assert_eq!(self.held, Held::Serving, "{context}");
+        assert!(self.seen.alive, "{context}");
     }
 
     /// As a write in a transaction would do it.
@@ -159,9 +180,18 @@ impl World {
 
     /// To Serving, as an ordinary guest gets there.
     pub(super) fn served() -> Self {
-        let mut world = Self::new(Connects::WhenInitialised);
+        Self::served_at(Connects::WhenInitialised)
+    }
+
+    /// The same for either kind of device.
+    pub(super) fn served_at(connects: Connects) -> Self {
+        let offers = match connects {
+            Connects::WhenInitialised => Initialised,
+            Connects::WhenConnected => Connected,
+        };
+        let mut world = Self::new(connects);
         assert_eq!(world.look(), [Advertise]);
-        assert_eq!(world.frontend(Initialised), []);
+        assert_eq!(world.frontend(offers), []);
         world.seen.hotplug = Hotplug::Ready;
         assert_eq!(world.look(), [Connect]);
         world.held = Held::Serving;
