@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use broker::message::Blame;
 use broker::{Connection, Driver, Hypervisor, Refused};
 use tracing::warn;
-use xenbus::{BackendPath, Class, Connects, Key, NetworkOffer, QueueOffer, Store};
+use xenbus::{BackendPath, Class, Connects, Key, LiveOffer, NetworkOffer, QueueOffer, Store};
 
 use crate::config::Config;
 use crate::features;
@@ -34,11 +34,8 @@ struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Told {
     rate: Option<RateSpec>,
-    multicast_control: bool,
+    frontend: LiveOffer,
 }
-
-/// The frontend's wish to hear only the multicast that it asks for.
-const MULTICAST: &str = "request-multicast-control";
 
 impl NetDriver {
     /// Serves interfaces as `config` says.
@@ -114,7 +111,7 @@ impl Driver for NetDriver {
         let link = self.link(device, &wish).map_err(Refused::host)?;
         link.told = Some(Told {
             rate: wish.rate,
-            multicast_control: offer.multicast_control,
+            frontend: offer.live,
         });
         link.tap
             .set_offload(offload(&offer))
@@ -159,29 +156,23 @@ impl Driver for NetDriver {
         device: &BackendPath,
     ) -> Result<Vec<serde_json::Value>, Refused> {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
-        let multicast = store.read(&device.frontend_key(MULTICAST))?;
         let now = Told {
             rate: wish.rate,
-            multicast_control: multicast.is_some_and(|value| value != b"0"),
+            frontend: LiveOffer::read(store, device)?,
         };
         let link = self.links.get_mut(device);
         let Some(told) = link.and_then(|link| link.told.as_mut()) else {
             return Ok(Vec::new());
         };
-        let mut changes = Vec::new();
-        if told.rate != now.rate {
-            changes.push(Change::Rate(now.rate));
-        }
-        if told.multicast_control != now.multicast_control {
-            changes.push(Change::MulticastControl(now.multicast_control));
-        }
+        let changes = told.changes_to(now);
         *told = now;
         let values = changes.iter().map(serde_json::to_value);
         values.collect::<Result<_, _>>().map_err(Refused::host)
     }
 
     fn frontend_keys(&self) -> &'static [&'static str] {
-        &[MULTICAST]
+        // A new headroom is told by state Reconfiguring.
+        &[LiveOffer::MULTICAST_CONTROL]
     }
 
     fn closing(&mut self, device: &BackendPath) {
@@ -197,6 +188,23 @@ impl Driver for NetDriver {
         {
             warn!(%error, "a tap is left behind: remove it with ip link delete");
         }
+    }
+}
+
+impl Told {
+    fn changes_to(self, now: Self) -> Vec<Change> {
+        let (then, live) = (self.frontend, now.frontend);
+        let mut changes = Vec::new();
+        if self.rate != now.rate {
+            changes.push(Change::Rate(now.rate));
+        }
+        if then.multicast_control != live.multicast_control {
+            changes.push(Change::MulticastControl(live.multicast_control));
+        }
+        if then.xdp_headroom != live.xdp_headroom {
+            changes.push(Change::XdpHeadroom(live.xdp_headroom));
+        }
+        changes
     }
 }
 
@@ -228,9 +236,8 @@ const fn frontend(offer: &NetworkOffer) -> FrontendFeatures {
         csum_ipv4: offer.csum_ipv4,
         csum_ipv6: offer.csum_ipv6,
         rx_notify: offer.rx_notify,
-        // Not offered.
-        xdp_headroom: 0,
-        multicast_control: offer.multicast_control,
+        xdp_headroom: offer.live.xdp_headroom,
+        multicast_control: offer.live.multicast_control,
     }
 }
 

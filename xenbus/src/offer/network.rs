@@ -34,9 +34,33 @@ pub struct NetworkOffer {
     pub csum_ipv4: bool,
     /// `feature-ipv6-csum-offload`: the same in IPv6.
     pub csum_ipv6: bool,
+    /// What may change while the device is served.
+    pub live: LiveOffer,
+    /// `ctrl-ring-ref` and `event-channel-ctrl`: the control ring.
+    pub control: Option<ControlOffer>,
+}
+
+/// What a frontend may change while its device is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveOffer {
     /// `request-multicast-control`: only multicast that it asks for.
     pub multicast_control: bool,
+    /// `xdp-headroom`: bytes to leave free in front of each frame, at most [`XDP_HEADROOM_MAX`].
+    pub xdp_headroom: u16,
 }
+
+/// The control ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlOffer {
+    /// Its page.
+    pub ring_ref: GrantRef,
+    /// Its event channel: 1 to [`PORT_MAX`].
+    pub port: u32,
+}
+
+/// The most that a frontend can ask for as [`LiveOffer::xdp_headroom`]: half a page, so that a
+/// frame of usual size still fits one. Linux allows more, and its frontend asks for 256.
+pub const XDP_HEADROOM_MAX: u16 = 2048;
 
 /// The rings of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +75,7 @@ pub struct QueueOffer {
     pub rx_port: u32,
 }
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 12] = [
     "request-rx-copy",
     "multi-queue-num-queues",
     "feature-rx-notify",
@@ -60,7 +84,10 @@ const KEYS: [&str; 9] = [
     "feature-gso-tcpv6",
     "feature-no-csum-offload",
     "feature-ipv6-csum-offload",
-    "request-multicast-control",
+    LiveOffer::MULTICAST_CONTROL,
+    LiveOffer::XDP_HEADROOM,
+    "ctrl-ring-ref",
+    "event-channel-ctrl",
 ];
 
 const QUEUE_KEYS: [&str; 5] = [
@@ -112,8 +139,59 @@ impl NetworkOffer {
             gso_tcpv6: flag(values, "feature-gso-tcpv6")?,
             csum_ipv4: !flag(values, "feature-no-csum-offload")?,
             csum_ipv6: flag(values, "feature-ipv6-csum-offload")?,
-            multicast_control: flag(values, "request-multicast-control")?,
+            live: LiveOffer::parse(values)?,
+            control: ControlOffer::parse(values, &mut refs, &mut ports)?,
         })
+    }
+}
+
+impl LiveOffer {
+    /// The key of [`LiveOffer::multicast_control`].
+    pub const MULTICAST_CONTROL: &str = "request-multicast-control";
+    /// The key of [`LiveOffer::xdp_headroom`].
+    pub const XDP_HEADROOM: &str = "xdp-headroom";
+
+    /// Reads it, in one transaction.
+    ///
+    /// # Errors
+    /// See [`OfferError`].
+    pub fn read(store: &mut Store, device: &BackendPath) -> Result<Self, OfferError> {
+        store.transaction(|tx| {
+            let mut values = Values::new();
+            let keys = [Self::MULTICAST_CONTROL, Self::XDP_HEADROOM];
+            fetch(tx, device, keys.map(str::to_owned).to_vec(), &mut values)?;
+            Ok(Self::parse(&values)?)
+        })
+    }
+
+    /// Parses it out of values that were read already.
+    ///
+    /// # Errors
+    /// The first key that is not acceptable.
+    pub fn parse(values: &Values) -> Result<Self, BadOffer> {
+        let headroom = number(values, Self::XDP_HEADROOM, XDP_HEADROOM_MAX.into())?;
+        let headroom = headroom.and_then(|bytes| u16::try_from(bytes).ok());
+        Ok(Self {
+            multicast_control: flag(values, Self::MULTICAST_CONTROL)?,
+            xdp_headroom: headroom.unwrap_or(0),
+        })
+    }
+}
+
+impl ControlOffer {
+    /// As for Linux, it is the ring that says whether there is one.
+    fn parse(
+        values: &Values,
+        refs: &mut BTreeSet<u32>,
+        ports: &mut BTreeSet<u32>,
+    ) -> Result<Option<Self>, BadOffer> {
+        if !values.contains_key("ctrl-ring-ref") {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            ring_ref: GrantRef::new(once(values, "ctrl-ring-ref", u32::MAX, refs)?),
+            port: port(values, "event-channel-ctrl", ports)?,
+        }))
     }
 }
 
@@ -127,13 +205,7 @@ impl QueueOffer {
         let key = |name: &str| format!("{prefix}{name}");
         let mut page = |name| once(values, &key(name), u32::MAX, refs).map(GrantRef::new);
         let (tx_ref, rx_ref) = (page("tx-ring-ref")?, page("rx-ring-ref")?);
-        let mut port = |name: &str| {
-            let key = key(name);
-            match once(values, &key, PORT_MAX, ports)? {
-                0 => Err(bad(&key, OfferFault::Zero)),
-                port => Ok(port),
-            }
-        };
+        let mut port = |name: &str| port(values, &key(name), ports);
         // Linux looks for the two first, and takes one for both if they are not there.
         let (tx_port, rx_port) = if values.contains_key(&key("event-channel-tx")) {
             (port("event-channel-tx")?, port("event-channel-rx")?)
@@ -163,6 +235,14 @@ fn prefixes(queues: u32) -> Vec<String> {
     match queues {
         1 => vec![String::new()],
         queues => (0..queues).map(|queue| format!("queue-{queue}/")).collect(),
+    }
+}
+
+/// A port that is named nowhere else.
+fn port(values: &Values, key: &str, ports: &mut BTreeSet<u32>) -> Result<u32, BadOffer> {
+    match once(values, key, PORT_MAX, ports)? {
+        0 => Err(bad(key, OfferFault::Zero)),
+        port => Ok(port),
     }
 }
 
@@ -231,7 +311,39 @@ mod tests {
         assert_eq!(offer.queues.len(), 2);
         assert_eq!(offer.queues[1].rx_ref, GrantRef::new(770));
         assert!(offer.sg && offer.gso_tcpv4 && offer.gso_tcpv6 && offer.rx_notify);
-        assert!(!offer.multicast_control);
+        assert!(!offer.live.multicast_control);
+    }
+
+    #[test]
+    fn what_is_there_for_some_frontends_only() {
+        let plain = with(&[]).unwrap();
+        assert_eq!((plain.live.xdp_headroom, plain.control), (0, None));
+        let full = with(&[
+            ("xdp-headroom", "256"),
+            ("ctrl-ring-ref", "10"),
+            ("event-channel-ctrl", "16"),
+        ]);
+        let full = full.unwrap();
+        assert_eq!(full.live.xdp_headroom, 256);
+        let control = ControlOffer {
+            ring_ref: GrantRef::new(10),
+            port: 16,
+        };
+        assert_eq!(full.control, Some(control));
+        // As for Linux, a port alone is none.
+        assert_eq!(with(&[("event-channel-ctrl", "16")]).unwrap().control, None);
+        for (more, key) in [
+            (&[("xdp-headroom", "2049")][..], "xdp-headroom"),
+            (&[("xdp-headroom", "-1")], "xdp-headroom"),
+            (&[("ctrl-ring-ref", "10")], "event-channel-ctrl"),
+            (&[("ctrl-ring-ref", "8")], "ctrl-ring-ref"),
+            (
+                &[("ctrl-ring-ref", "10"), ("event-channel-ctrl", "15")],
+                "event-channel-ctrl",
+            ),
+        ] {
+            assert_eq!(with(more).unwrap_err().key, key, "{more:?}");
+        }
     }
 
     #[test]
