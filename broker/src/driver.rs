@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use ring_proto::DomId;
 use xenbus::{BackendPath, Class, Connects, Key, OfferError, Store, StoreError};
 
 use crate::message::Blame;
@@ -14,6 +15,10 @@ pub trait Driver {
 
     /// At which frontend state a connection is tried.
     fn connects(&self) -> Connects;
+
+    /// Called once, before any device is looked at: what earlier processes of ours have left behind
+    /// for devices that are gone by now can go too. A device is gone when its directory is.
+    fn starting(&mut self, _store: &mut Store, _own_domain: DomId) {}
 
     /// What to tell the frontend before it sets up its rings; written together with state
     /// InitWait. Called again when a frontend starts over: whatever was known before is void.

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 
 use broker::message::Blame;
 use broker::{Connection, Driver, Hypervisor, Refused};
-use tracing::warn;
+use ring_proto::DomId;
+use tracing::{debug, info, warn};
 use xenbus::{BackendPath, Class, Connects, Key, LiveOffer, NetworkOffer, QueueOffer, Store};
 
 use crate::config::Config;
@@ -55,6 +56,11 @@ impl NetDriver {
             // What an earlier process of ours has left is in its bridge, and has its rules.
             let left = [wish.name.as_ref(), Some(&name)];
             let left = left.into_iter().flatten().find(|name| name.is_tap());
+            // Stock scripts would take any interface of that name for the VIF's (NET-25).
+            let foreign = wish.name.as_ref().filter(|name| name.is_taken());
+            if let Some(name) = foreign.filter(|&name| left != Some(name) || self.has(name)) {
+                return Err(TapError::Exists(name.as_str().to_owned()));
+            }
             let tap = match left {
                 Some(left) => Tap::adopt(left)?,
                 None => Tap::create(&name, wish.mtu, self.config.queue_length)?,
@@ -63,6 +69,12 @@ impl NetDriver {
             self.links.insert(*device, link);
         }
         self.links.get_mut(device).ok_or(TapError::Gone)
+    }
+
+    /// Is it the tap of a device that is served now?
+    fn has(&self, name: &TapName) -> bool {
+        let mut names = self.links.values().map(|link| link.tap.name());
+        names.any(|used| used.is_ok_and(|used| used == name.as_str()))
     }
 
     fn fds(&self, device: &BackendPath, tap: &Tap, queues: usize) -> Result<Vec<OwnedFd>, Refused> {
@@ -91,6 +103,24 @@ impl Driver for NetDriver {
 
     fn connects(&self) -> Connects {
         Connects::WhenConnected
+    }
+
+    fn starting(&mut self, store: &mut Store, own_domain: DomId) {
+        // Those that were given a name of their own cannot be told from other programs' taps.
+        for name in TapName::all().unwrap_or_default() {
+            let Some((domid, handle)) = name.vif() else {
+                continue;
+            };
+            let device = BackendPath {
+                backend: own_domain,
+                class: Class::Vif,
+                frontend: DomId::new(domid),
+                devid: handle,
+            };
+            if matches!(store.read(&device.key("state")), Ok(None)) {
+                remove_stale(&name);
+            }
+        }
     }
 
     fn advertise(
@@ -208,6 +238,15 @@ impl Told {
     }
 }
 
+/// Removes a tap whose device went while no broker ran.
+fn remove_stale(name: &TapName) {
+    match Tap::adopt(name).and_then(Tap::remove) {
+        Ok(()) => info!("removed {}: its guest is gone", name.as_str()),
+        // Another program's interface.
+        Err(error) => debug!(%error, "{} stays", name.as_str()),
+    }
+}
+
 /// What the kernel may leave undone: the least that both IP versions agree to, since a tap has one
 /// switch for the checksums of both. The worker completes what one of them does not take.
 const fn offload(offer: &NetworkOffer) -> Offload {
@@ -271,5 +310,41 @@ impl From<TapError> for Refused {
             blame: Blame::Host,
             why: error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_told_what_has_changed_and_nothing_else() {
+        let then = Told {
+            rate: None,
+            frontend: LiveOffer {
+                multicast_control: false,
+                xdp_headroom: 0,
+            },
+        };
+        assert!(then.changes_to(then).is_empty());
+        let rate = Some(RateSpec {
+            bytes: 62_500,
+            interval_us: 50_000,
+        });
+        let now = Told {
+            rate,
+            frontend: LiveOffer {
+                multicast_control: true,
+                xdp_headroom: 256,
+            },
+        };
+        let changes = [
+            Change::Rate(rate),
+            Change::MulticastControl(true),
+            Change::XdpHeadroom(256),
+        ];
+        assert_eq!(then.changes_to(now), changes);
+        let limited = Told { rate, ..then };
+        assert_eq!(limited.changes_to(then), [Change::Rate(None)]);
     }
 }

@@ -65,7 +65,8 @@ pub enum TapError {
     NoDriver(Errno),
     /// An interface of that name exists.
     #[error(
-        "interface {0} exists already: remove it (ip link delete {0}), or give the VIF a vifname"
+        "interface {0} exists already, for something else: give the VIF another vifname, or remove \
+         that interface (ip link delete {0})"
     )]
     Exists(String),
     /// The device has no name that an interface can have.
@@ -109,6 +110,34 @@ impl TapName {
     /// The numbers are too long for a name.
     pub fn of_vif(domid: u16, handle: u32) -> Result<Self, BadTapName> {
         Self::parse(&format!("vif{domid}.{handle}"))
+    }
+
+    /// The VIF that has this name, unless its toolstack has given it another: as domain and handle.
+    #[must_use]
+    pub fn vif(&self) -> Option<(u16, u32)> {
+        let (domid, handle) = self.0.strip_prefix("vif")?.split_once('.')?;
+        let vif = (domid.parse().ok()?, handle.parse().ok()?);
+        // No other way to write the same numbers.
+        (Self::of_vif(vif.0, vif.1).as_ref() == Ok(self)).then_some(vif)
+    }
+
+    /// The names of all interfaces that have one which a tap could have.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn all() -> std::io::Result<Vec<Self>> {
+        // Of this thread's network, which sysfs need not show.
+        let table = fs::read_to_string("/proc/thread-self/net/dev")?;
+        let names = table.lines().filter_map(|line| line.split_once(':'));
+        Ok(names
+            .filter_map(|(name, _counters)| Self::parse(name.trim()).ok())
+            .collect())
+    }
+
+    /// Is there an interface of that name, of whatever kind?
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        Self::all().is_ok_and(|names| names.contains(self))
     }
 
     /// Is there a tap of that name?

@@ -73,6 +73,47 @@ fn net_25_names_are_checked() {
 }
 
 #[test]
+fn the_vif_of_a_tap_is_in_its_name() {
+    let vif = |name: &str| TapName::parse(name).unwrap().vif();
+    assert_eq!(vif("vif7.0"), Some((7, 0)));
+    assert_eq!(vif("vif32751.13"), Some((32751, 13)));
+    for other in [
+        "vif7.0-emu",
+        "vif07.0",
+        "vif7",
+        "vif7.",
+        "web0",
+        "vif70000.1",
+    ] {
+        assert_eq!(vif(other), None, "{other}");
+    }
+}
+
+#[test]
+fn net_25_a_name_is_taken_by_whatever_interface_has_it() {
+    in_own_network(|| {
+        assert!(!name().is_taken());
+        let tap = Tap::create(&name(), 1500, 500).unwrap();
+        assert!(name().is_taken() && TapName::parse("lo").unwrap().is_taken());
+        tap.remove().unwrap();
+        assert!(!name().is_taken());
+        ip("link add vif7.0 type bridge");
+        assert!(name().is_taken(), "a bridge is no tap, but it is there");
+        assert!(Tap::adopt(&name()).is_err(), "and is not ours to take");
+    });
+}
+
+#[test]
+fn what_an_earlier_process_left_can_be_removed() {
+    in_own_network(|| {
+        drop(Tap::create(&name(), 1500, 500).unwrap());
+        assert!(exists(), "it outlives its maker");
+        Tap::adopt(&name()).unwrap().remove().unwrap();
+        assert!(!exists());
+    });
+}
+
+#[test]
 fn net_24_a_new_tap_is_down_and_says_nothing() {
     in_own_network(|| {
         let tap = Tap::create(&name(), 9000, 500).unwrap();
