@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use xenbus::{
-    BackendPath, Errno, BlockOffer, Hotplug, OfferError, OfferLimits, Permissions, Seen,
-    Snapshot, State, Store, StoreError, Switched, switch_state,
+    BackendPath, BlockOffer, Errno, Hotplug, OfferError, OfferLimits, Permissions, Seen, Snapshot,
+    State, Store, StoreError, Switched, switch_state,
 };
 
 use crate::support::{DISK, DOM0, Machine, SOON, attach};

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use xenbus::{
-    Action, Connects, ErrorNode, Event, BlockOffer, Handshake, OfferLimits, Phase, Snapshot,
-    State, Store, Switched, switch_state, switch_state_with,
+    Action, BlockOffer, Connects, ErrorNode, Event, Handshake, OfferLimits, Phase, Snapshot, State,
+    Store, Switched, switch_state, switch_state_with,
 };
 
 use crate::support::{DISK, Machine, SOON, attach};
@@ -106,6 +106,7 @@ impl Backend {
                 self.serving = 0;
                 self.decide(Event::Disconnected);
             }
+            Action::Reconfigure => panic!("a block device is not reconfigured"),
             Action::Fail(_) | Action::Forget => {}
         }
     }
