@@ -14,7 +14,7 @@ use super::guest::Guest;
 use super::nic::{Link, Nic};
 
 /// The noise that [`Step::Send`] and [`Step::Fetch`] move, in MiB.
-pub const NOISE_MIB: u64 = 16;
+pub const NOISE_MIB: u64 = 8;
 
 /// How long a script or one step may take.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -192,7 +192,7 @@ fn bracketed(ip: &str) -> String {
 const SERVE: &str = r#"
 dir=/run/traffic; mkdir -p $dir
 [ -s $dir/sum ] || {
-	dd if=/dev/urandom of=$dir/noise bs=1M count=16 2> /dev/null
+	dd if=/dev/urandom of=$dir/noise bs=1M count=8 2> /dev/null
 	md5sum < $dir/noise | cut -c1-32 > $dir/sum
 }
 cat $dir/sum
