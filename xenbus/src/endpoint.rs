@@ -1,5 +1,6 @@
 //! Where xenstored is reached: its Unix socket, or the kernel's `/dev/xen/xenbus`.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::errno::Errno as Refusal;
 use crate::error::StoreError;
-use crate::wire::{Decoder, KERNEL_PAYLOAD_MAX, Message, PAYLOAD_MAX};
+use crate::wire::{Decoder, KERNEL_PAYLOAD_MAX, Message, Op, PAYLOAD_MAX};
 
 const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
 const DEVICES: [&str; 2] = ["/dev/xen/xenbus", "/proc/xen/xenbus"];
@@ -78,9 +80,20 @@ pub(crate) struct Link {
     kernel: bool,
     decoder: Decoder,
     outbox: Vec<u8>,
-    /// Lengths of the messages in `outbox`: the kernel device takes exactly one message per write.
-    frames: std::collections::VecDeque<usize>,
+    /// The messages in `outbox`: the kernel device takes exactly one per write.
+    frames: VecDeque<Frame>,
+    /// The answer that the kernel device gave by failing a write.
+    refused: Option<Message>,
     scratch: Box<[u8; 8192]>,
+}
+
+/// A message that is not yet sent as a whole.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    op: Op,
+    request: u32,
+    /// Bytes of it in the outbox.
+    left: usize,
 }
 
 impl Link {
@@ -107,7 +120,8 @@ impl Link {
             kernel: matches!(endpoint, Endpoint::Kernel(_)),
             decoder: Decoder::default(),
             outbox: Vec::new(),
-            frames: [].into(),
+            frames: VecDeque::new(),
+            refused: None,
             scratch,
         }
     }
@@ -126,10 +140,16 @@ impl Link {
 
     /// How many requests may be sent ahead of their answers.
     ///
-    /// xenstored lets an unprivileged domain have 20 outstanding. The kernel's device has one buffer
-    /// for each open file, from which its own thread copies a request's payload later than `write`
-    /// returns (`xenbus_dev_request_and_reply`, `process_writes`): the next request overwrites it,
-    /// and xenstored is asked for something that nobody wants.
+    /// xenstored lets an unprivileged domain have 20 outstanding. The kernel's device takes more than
+    /// one, and does harm with it, seen on Linux 6.1 with Xen 4.17:
+    ///
+    /// - It has one buffer for each open file, from which its own thread copies a request's payload
+    ///   later than `write` returns (`xenbus_dev_request_and_reply`, `process_writes`): the next
+    ///   request overwrites it. Wrong nodes are read and written, and xenstored itself can end at a
+    ///   failed assertion, which leaves the whole host without a store.
+    /// - A watch keeps the file locked until xenstored has answered, and the thread that takes
+    ///   answers in needs that lock for the one before (`xenbus_write_watch`,
+    ///   `xenbus_dev_queue_reply`): no process of the domain gets an answer ever again.
     pub(crate) const fn window(&self) -> usize {
         if self.kernel { 1 } else { 16 }
     }
@@ -138,7 +158,11 @@ impl Link {
     pub(crate) fn post(&mut self, message: &Message) -> Result<(), StoreError> {
         let before = self.outbox.len();
         message.encode(self.payload_limit(), &mut self.outbox)?;
-        self.frames.push_back(self.outbox.len() - before);
+        self.frames.push_back(Frame {
+            op: message.op,
+            request: message.request,
+            left: self.outbox.len() - before,
+        });
         Ok(())
     }
 
@@ -146,7 +170,7 @@ impl Link {
     pub(crate) fn flush(&mut self) -> Result<bool, StoreError> {
         while let Some(first) = self.frames.front().copied() {
             let portion = if self.kernel {
-                first
+                first.left
             } else {
                 self.outbox.len()
             };
@@ -160,27 +184,49 @@ impl Link {
                 Ok(sent) => self.sent(sent),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(false),
-                Err(_) => return Err(StoreError::Lost),
+                Err(errno) => {
+                    let refusal = self.refusal(first, errno).ok_or(StoreError::Lost)?;
+                    self.refused = Some(refusal);
+                    // The device has thrown the message away, and no answer will come.
+                    self.sent(first.left);
+                }
             }
         }
         Ok(true)
+    }
+
+    /// What a failed write to the kernel's device says about the request that was written. Only
+    /// watches are refused that way. Anything else was not asked at all: a transaction whose end
+    /// was not asked for is still open, and ends with the connection only.
+    fn refusal(&self, of: Frame, errno: Errno) -> Option<Message> {
+        let watch = matches!(of.op, Op::Watch | Op::Unwatch);
+        let errno = Refusal::of_refused_write(errno).filter(|_| self.kernel && watch)?;
+        Some(Message {
+            op: Op::Error,
+            request: of.request,
+            transaction: 0,
+            payload: errno.name().as_bytes().to_vec(),
+        })
     }
 
     fn sent(&mut self, bytes: usize) {
         self.outbox.drain(..bytes.min(self.outbox.len()));
         let mut left = bytes;
         while let Some(front) = self.frames.front_mut() {
-            if *front > left {
-                *front -= left;
+            if front.left > left {
+                front.left -= left;
                 return;
             }
-            left -= *front;
+            left -= front.left;
             self.frames.pop_front();
         }
     }
 
     /// Takes what has arrived, without waiting. False when nothing had.
     pub(crate) fn fill(&mut self) -> Result<bool, StoreError> {
+        if self.refused.is_some() {
+            return Ok(true);
+        }
         loop {
             let received = if self.kernel {
                 rustix::io::read(&self.fd, self.scratch.as_mut_slice())
@@ -204,13 +250,16 @@ impl Link {
     }
 
     pub(crate) fn next_message(&mut self) -> Result<Option<Message>, StoreError> {
-        Ok(self.decoder.next_message()?)
+        match self.refused.take() {
+            None => Ok(self.decoder.next_message()?),
+            refused => Ok(refused),
+        }
     }
 
     /// Sleeps until there is something to take, or room to send if something is left to be sent.
     /// False at `deadline`.
     pub(crate) fn wait(&self, deadline: Instant) -> Result<bool, StoreError> {
-        // The kernel device never reports POLLOUT; its writes do not wait either.
+        // The kernel device never reports POLLOUT, and no write to it is cut short.
         let sending = !self.kernel && !self.outbox.is_empty();
         let flags = if sending {
             PollFlags::IN | PollFlags::OUT

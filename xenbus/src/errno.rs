@@ -71,6 +71,31 @@ impl Errno {
         known.map_or_else(|| Self::Other(printable(name)), |(_, errno)| errno.clone())
     }
 
+    /// What the kernel's device means when a write to it fails: it hands xenstored's refusal of a
+    /// watch on as the system's error (`xenbus_write_watch`, `xenbus_file_write`). `None` for what
+    /// is not said of a request: `EIO` is the end of the connection, and the device never says
+    /// `EAGAIN` of its own accord.
+    pub(crate) const fn of_refused_write(errno: rustix::io::Errno) -> Option<Self> {
+        use rustix::io::Errno as Os;
+        Some(match errno {
+            Os::INVAL => Self::Invalid,
+            Os::ACCESS => Self::Access,
+            Os::EXIST => Self::Exists,
+            Os::ISDIR => Self::IsDirectory,
+            Os::NOENT => Self::NoEntry,
+            Os::NOMEM => Self::NoMemory,
+            Os::NOSPC => Self::NoSpace,
+            Os::NOTEMPTY => Self::NotEmpty,
+            Os::NOSYS => Self::NotImplemented,
+            Os::ROFS => Self::ReadOnly,
+            Os::BUSY => Self::Busy,
+            Os::ISCONN => Self::Connected,
+            Os::TOOBIG => Self::TooBig,
+            Os::PERM => Self::Permission,
+            _ => return None,
+        })
+    }
+
     /// The name as it stands on the wire.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -115,6 +140,17 @@ mod tests {
             assert_eq!(&Errno::parse(name.as_bytes()), errno);
             assert_eq!(errno.name(), *name);
         }
+    }
+
+    #[test]
+    fn a_failed_write_has_the_name_that_xenstored_said() {
+        use rustix::io::Errno as Os;
+        let said = |errno| Errno::of_refused_write(errno).map(|errno| errno.name().to_owned());
+        assert_eq!(said(Os::INVAL).as_deref(), Some("EINVAL"));
+        assert_eq!(said(Os::TOOBIG).as_deref(), Some("E2BIG"));
+        assert_eq!(said(Os::ACCESS).as_deref(), Some("EACCES"));
+        assert_eq!(said(Os::IO), None);
+        assert_eq!(said(Os::AGAIN), None);
     }
 
     #[test]

@@ -112,6 +112,7 @@ mod tests {
 
     use super::*;
     use crate::endpoint::Endpoint;
+    use crate::errno::Errno;
 
     /// How many of 40 requests are sent to a xenstored that answers none of them.
     fn sent_ahead(endpoint: Endpoint) -> usize {
@@ -134,6 +135,29 @@ mod tests {
         let mut decoder = wire::Decoder::default();
         decoder.feed(&bytes);
         std::iter::from_fn(|| decoder.next_message().unwrap()).count()
+    }
+
+    /// Every write to `/dev/full` fails with `ENOSPC`, as a write to the kernel's device does when
+    /// xenstored refuses a watch over the quota.
+    #[test]
+    fn a_watch_that_the_kernel_refuses_ends_no_connection() {
+        let mut store = Store::connect(Endpoint::Kernel("/dev/full".into())).unwrap();
+        for _ in 0..2 {
+            let refused = store.watch("/a", "t");
+            let errno = refused.as_ref().err().and_then(StoreError::errno);
+            assert_eq!(errno, Some(&Errno::NoSpace), "{refused:?}");
+            assert!(store.is_connected());
+        }
+        assert!(!store.watches.has("/a", "t"));
+    }
+
+    /// It may be the end of a transaction that did not get out: only a new connection is sure to
+    /// leave none open.
+    #[test]
+    fn anything_else_that_cannot_be_written_ends_the_connection() {
+        let mut store = Store::connect(Endpoint::Kernel("/dev/full".into())).unwrap();
+        assert_eq!(store.read("/a"), Err(StoreError::Lost));
+        assert!(!store.is_connected());
     }
 
     #[test]

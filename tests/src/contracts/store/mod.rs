@@ -83,6 +83,7 @@ pub fn cases() -> Vec<StoreCase> {
         a_watch_fires_once_at_once,
         a_watch_covers_what_is_below_and_nothing_beside,
         a_removed_watch_is_silent,
+        a_refused_watch_ends_nothing,
         two_tokens_are_two_watches,
         removal_of_what_is_above_fires,
         a_transaction_fires_when_it_commits,

@@ -61,6 +61,24 @@ pub(super) fn a_removed_watch_is_silent(endpoint: &Endpoint) -> anyhow::Result<(
     Ok(())
 }
 
+pub(super) fn a_refused_watch_ends_nothing(endpoint: &Endpoint) -> anyhow::Result<()> {
+    let path = format!("{ROOT}/a");
+    let mut store = watching(endpoint, &path)?;
+    let nowhere = format!("{ROOT}//a");
+    let refused = store.watch(&nowhere, "token");
+    let errno = refused.as_ref().err().and_then(StoreError::errno);
+    ensure!(errno == Some(&Errno::Invalid), "refused with {refused:?}");
+    ensure!(store.is_connected(), "the connection ended with it");
+    store.write(&path, "")?;
+    same!(store.wait_event(SOON)?, Some(event(&path, "token")));
+    let unknown = store.unwatch(&nowhere, "token");
+    same!(
+        unknown.as_ref().err().and_then(StoreError::errno),
+        Some(&Errno::NoEntry)
+    );
+    Ok(())
+}
+
 pub(super) fn two_tokens_are_two_watches(endpoint: &Endpoint) -> anyhow::Result<()> {
     let path = format!("{ROOT}/a");
     let mut store = watching(endpoint, &path)?;
