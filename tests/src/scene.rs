@@ -13,7 +13,7 @@ use ring_proto::DomId;
 use xenbus::{Endpoint, Store};
 
 use crate::daemon::{Daemon, Start};
-use crate::frontend::blkfront::Device;
+use crate::frontend::Device;
 use crate::frontend::{Blkfront, Model, Shape, model::SECTOR};
 use crate::sim::hypervisor::GuestDomain;
 use crate::sim::{Machine, xenstored};
@@ -196,7 +196,7 @@ impl Scene {
     /// # Errors
     /// The backend does not let the guest go.
     pub fn destroy(&mut self, guest: &Guest) -> anyhow::Result<()> {
-        self.toolstack.remove_disks(guest.domid())?;
+        self.toolstack.remove_devices(guest.domid())?;
         guest.domain.destroy()?;
         self.machine.xenstored()?.release(guest.domid())?;
         self.toolstack.forget_domain(guest.domid())?;

@@ -1,7 +1,7 @@
 //! Verified I/O through the real daemon, in every shape that a frontend may ask for.
 
 use anyhow::{Context, ensure};
-use pv_tests::frontend::blkfront::Device;
+use pv_tests::frontend::Device;
 use pv_tests::frontend::load::packed;
 use pv_tests::frontend::model::SECTOR;
 use pv_tests::frontend::{Io, Load, Model, Plan, Protocol, Segments, Shape};

@@ -1,27 +1,16 @@
-//! A block device as a frontend sees it, from Initialising to Closed.
+//! A block device as a frontend sees it, connected and closed.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use ring_proto::DomId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use xenbus::{State, Store};
+use xenbus::State;
 
+use super::device::Device;
 use super::keys::{self, Disk, Limits};
-use super::walk::{PATIENCE, wait_state, wait_value};
+use super::walk::PATIENCE;
 use super::{Done, Io, Misbehaviour, Queue, Shape};
-use crate::sim::hypervisor::GuestDomain;
-
-/// A device that is not connected.
-#[derive(Debug)]
-pub struct Device {
-    domain: Arc<GuestDomain>,
-    store: Store,
-    frontend: String,
-    backend: String,
-}
 
 /// A connected device.
 #[derive(Debug)]
@@ -32,115 +21,15 @@ pub struct Blkfront {
     queues: Vec<Queue>,
 }
 
-/// The frontend's directory of a disk.
-#[must_use]
-pub fn frontend_path(domid: DomId, vdev: u32) -> String {
-    format!("/local/domain/{domid}/device/vbd/{vdev}")
-}
-
 impl Device {
-    /// Finds the device that the toolstack made. `store` must be the guest's own connection.
-    ///
-    /// # Errors
-    /// There is no such device.
-    pub fn find(domain: &Arc<GuestDomain>, mut store: Store, vdev: u32) -> anyhow::Result<Self> {
-        let frontend = frontend_path(domain.domid(), vdev);
-        let backend = store.read(&format!("{frontend}/backend"))?;
-        let backend = backend.with_context(|| format!("{frontend} names no backend"))?;
-        Ok(Self {
-            domain: Arc::clone(domain),
-            store,
-            frontend,
-            backend: String::from_utf8(backend).context("the backend's path is no text")?,
-        })
-    }
-
-    /// The guest.
-    #[must_use]
-    pub const fn domain(&self) -> &Arc<GuestDomain> {
-        &self.domain
-    }
-
-    /// The guest's connection to xenstore.
-    #[must_use]
-    pub const fn store(&mut self) -> &mut Store {
-        &mut self.store
-    }
-
-    /// The guest's own directory.
-    #[must_use]
-    pub fn frontend(&self) -> &str {
-        &self.frontend
-    }
-
-    /// The backend's directory.
-    #[must_use]
-    pub fn backend(&self) -> &str {
-        &self.backend
-    }
-
-    /// Writes our own state.
-    ///
-    /// # Errors
-    /// The store refuses.
-    pub fn switch(&mut self, state: State) -> anyhow::Result<()> {
-        let path = format!("{}/state", self.frontend);
-        Ok(self.store.write(&path, state.value())?)
-    }
-
-    /// Waits for the backend to be in one of `wanted`; in which.
-    ///
-    /// # Errors
-    /// It is in none of them in the time that libxl would wait.
-    pub fn wait_backend(&mut self, wanted: &[State]) -> anyhow::Result<State> {
-        wait_state(&mut self.store, &self.backend, wanted)
-    }
-
-    /// Waits for the backend to be closed, or its directory to be gone.
-    ///
-    /// # Errors
-    /// It is neither in the time that libxl would wait.
-    pub fn wait_closed(&mut self) -> anyhow::Result<()> {
-        let path = format!("{}/state", self.backend);
-        let closed = |value: Option<&[u8]>| {
-            value.is_none_or(|value| State::parse(value) == Some(State::Closed))
-        };
-        wait_value(&mut self.store, &path, PATIENCE, closed).map(drop)
-    }
-
     /// Waits for the backend to be ready and reads what it can do.
     ///
     /// # Errors
     /// It is not ready in time.
     pub fn limits(&mut self) -> anyhow::Result<Limits> {
         self.wait_backend(&[State::InitWait])?;
-        Limits::read(&mut self.store, &self.backend)
-    }
-
-    /// Writes keys of our own directory in one transaction.
-    ///
-    /// # Errors
-    /// The store refuses.
-    pub fn offer(&mut self, keys: &[(String, String)]) -> anyhow::Result<()> {
-        let nodes: Vec<(String, &[u8])> = keys
-            .iter()
-            .map(|(key, value)| (format!("{}/{key}", self.frontend), value.as_bytes()))
-            .collect();
-        let nodes: Vec<(&str, &[u8])> = nodes.iter().map(|(k, v)| (k.as_str(), *v)).collect();
-        let written = self.store.transaction(|tx| tx.write_many(&nodes));
-        Ok(written?)
-    }
-
-    /// Removes the keys of an earlier offer, as a frontend does that starts over.
-    ///
-    /// # Errors
-    /// The store refuses.
-    pub fn withdraw(&mut self, keys: &[(String, String)]) -> anyhow::Result<()> {
-        for (key, _) in keys {
-            let first = key.split('/').next().unwrap_or(key);
-            self.store.remove(&format!("{}/{first}", self.frontend))?;
-        }
-        Ok(())
+        let backend = self.backend().to_owned();
+        Limits::read(self.store(), &backend)
     }
 
     /// Connects as Linux does: waits for `InitWait`, makes rings, writes keys, Initialised, waits for
@@ -163,7 +52,7 @@ impl Device {
             order <= limits.order && u64::from(shape.queues) <= limits.queues,
             "{shape} is more than the backend offers: {limits:?}"
         );
-        let queues = (0..shape.queues).map(|_| Queue::starting_at(&self.domain, &shape, start));
+        let queues = (0..shape.queues).map(|_| Queue::starting_at(self.domain(), &shape, start));
         let mut queues = queues.collect::<anyhow::Result<Vec<_>>>()?;
         let rings: Vec<_> = queues.iter().map(Queue::keys).collect();
         self.offer(&keys::offer(&shape, &rings))?;
@@ -173,7 +62,8 @@ impl Device {
             State::Connected => {}
             refused => bail!("the backend went to {refused} instead of connecting"),
         }
-        let disk = Disk::read(&mut self.store, &self.backend)?;
+        let backend = self.backend().to_owned();
+        let disk = Disk::read(self.store(), &backend)?;
         if shape.persistent && disk.persistent {
             queues.iter_mut().for_each(Queue::keep_grants);
         }
@@ -184,16 +74,6 @@ impl Device {
             disk,
             queues,
         })
-    }
-
-    /// Starts over after Closed, as a frontend that is loaded again does.
-    ///
-    /// # Errors
-    /// The backend does not wait for us in time.
-    pub fn start_over(&mut self) -> anyhow::Result<()> {
-        self.switch(State::Initialising)?;
-        self.wait_backend(&[State::InitWait])?;
-        Ok(())
     }
 }
 

@@ -10,12 +10,14 @@
 //! - [`walk`]: waiting for the other side's state
 //! - [`buffers`]: pages and their grants
 //! - [`queue`]: one ring: requests out, responses in, checked
-//! - [`blkfront`]: a device, from Initialising to Closed
+//! - [`device`]: a device of any kind, from Initialising to Closed
+//! - [`blkfront`]: a disk, connected
 //! - [`model`]: what the disk must hold
 //! - [`load`]: verified random requests at a depth
 
 pub mod blkfront;
 pub mod buffers;
+pub mod device;
 pub mod hostile;
 pub mod keys;
 pub mod load;
@@ -26,6 +28,7 @@ pub mod shape;
 pub mod walk;
 
 pub use blkfront::Blkfront;
+pub use device::Device;
 pub use load::{Load, Plan, Tally};
 pub use misbehaviour::Misbehaviour;
 pub use model::{Chance, Model};

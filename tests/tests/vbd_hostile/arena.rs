@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use pv_tests::frontend::blkfront::Device;
+use pv_tests::frontend::Device;
 use pv_tests::frontend::{Load, Model, Plan, Shape};
 use pv_tests::scene::{Guest, Scene, check_image};
 use pv_tests::toolstack::{DiskLine, XVDA};

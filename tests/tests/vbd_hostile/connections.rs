@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use pv_tests::frontend::blkfront::Device;
+use pv_tests::frontend::Device;
 use pv_tests::frontend::hostile::{Attacker, Move, moves, offers, walks};
 use pv_tests::frontend::{Load, Plan, Queue, Shape, keys};
 use pv_tests::toolstack::XVDA;
@@ -56,7 +56,7 @@ fn con_02_a_broken_ring_is_torn_down_in_every_order() -> anyhow::Result<()> {
         }
         if order == 3 {
             arena.scene.machine().xenstored()?.release(guest.domid())?;
-            arena.scene.toolstack().remove_disks(guest.domid())?;
+            arena.scene.toolstack().remove_devices(guest.domid())?;
             arena.scene.wait_buried(guest.domid())?;
         } else {
             arena.clear(&guest, before)?;

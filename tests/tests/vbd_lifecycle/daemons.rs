@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use pv_tests::daemon::signal;
-use pv_tests::frontend::blkfront::Device;
+use pv_tests::frontend::Device;
 use pv_tests::frontend::{Load, Model, Plan, Shape};
 use pv_tests::scene::{Scene, check_image};
 use pv_tests::toolstack::{DiskLine, XVDA};

@@ -145,7 +145,7 @@ fn con_06_destroy_under_load_leaves_nothing() -> anyhow::Result<()> {
             // It crashes by itself first, and the toolstack tidies up.
             disk.guest.domain.destroy()?;
             scene.machine().xenstored()?.release(disk.guest.domid())?;
-            scene.toolstack().remove_disks(disk.guest.domid())?;
+            scene.toolstack().remove_devices(disk.guest.domid())?;
             scene.toolstack().forget_domain(disk.guest.domid())?;
             scene.wait_buried(disk.guest.domid())?;
         }

@@ -10,8 +10,8 @@ use ring_proto::blkif::{Abi, Answer, RawSegment, Sent, SentWords, op};
 use ring_proto::{FrontRing, GrantRef, RingMemory};
 use xenbus::State;
 
+use crate::frontend::Device;
 use crate::frontend::Shape;
-use crate::frontend::blkfront::Device;
 use crate::frontend::buffers::Lent;
 use crate::frontend::keys::{self, Disk, RingKeys};
 use crate::frontend::walk::PATIENCE;

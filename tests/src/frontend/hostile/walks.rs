@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use xenbus::State;
 
-use crate::frontend::blkfront::Device;
+use crate::frontend::Device;
 use crate::frontend::{Chance, Shape, keys};
 
 /// Writes all 81 pairs of states, one after the other, without waiting for anything.
