@@ -1,61 +1,27 @@
-//! The real daemon, as a process of its own.
+//! The real daemons, as processes of their own.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use ring_proto::DomId;
 use rustix::process::{Pid, Signal, kill_process};
 
+mod program;
+
+pub use program::Program;
+
+use crate::network::Network;
+
 /// How long starting and ending may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Builds `xen-blkback` as this program was built, if it is not up to date, and says where it is.
-/// `PV_BLKBACK` names one that is to be used instead.
-///
-/// # Errors
-/// It does not compile, or this program does not lie in a target directory.
-pub fn binary() -> anyhow::Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| match std::env::var_os("PV_BLKBACK") {
-        Some(path) => Ok(path.into()),
-        None => build().map_err(|error| format!("{error:#}")),
-    });
-    built.clone().map_err(anyhow::Error::msg)
-}
-
-fn build() -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("cannot tell where this program lies")?;
-    // TARGET/PROFILE/pv-demo, or TARGET/PROFILE/deps/vbd_io-0123.
-    let mut profile = program.parent().context("this program has no folder")?;
-    if profile.ends_with("deps") {
-        profile = profile.parent().context("deps has no folder")?;
-    }
-    let target = profile.parent().context("the profile has no folder")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args(["build", "--quiet", "--package", "blkback"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("CARGO_TARGET_DIR", target);
-    if profile.ends_with("release") {
-        command.arg("--release");
-    }
-    let output = command.output().context("cannot run cargo")?;
-    ensure!(
-        output.status.success(),
-        "the daemon does not compile:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(profile.join("xen-blkback"))
-}
-
-/// A running `xen-blkback serve`. Dropping it kills it and its workers.
+/// A running `xen-blkback serve` or `xen-netback serve`. Dropping it kills it and its workers.
 #[derive(Debug)]
 pub struct Daemon {
     child: Option<Child>,
@@ -73,6 +39,8 @@ struct Log {
 /// How to start a daemon.
 #[derive(Debug)]
 pub struct Start {
+    program: Program,
+    network: Option<Network>,
     machine: PathBuf,
     run_dir: PathBuf,
     config: String,
@@ -84,8 +52,10 @@ impl Start {
     /// On the simulated machine that is served in `machine`, with a run directory below it. It logs
     /// what `PV_LOG` says: `debug` shows every step of a test that fails.
     #[must_use]
-    pub fn on(machine: &Path) -> Self {
+    pub fn on(machine: &Path, program: Program) -> Self {
         Self {
+            program,
+            network: None,
             machine: machine.to_path_buf(),
             run_dir: machine.join("run"),
             config: String::new(),
@@ -98,6 +68,13 @@ impl Start {
     #[must_use]
     pub const fn unheard(mut self) -> Self {
         self.heard = false;
+        self
+    }
+
+    /// In this network instead of the host's.
+    #[must_use]
+    pub fn network(mut self, network: &Network) -> Self {
+        self.network = Some(network.clone());
         self
     }
 
@@ -114,9 +91,11 @@ impl Start {
     /// It cannot be built or executed.
     pub fn spawn(&self, notify: Option<&Path>) -> anyhow::Result<Daemon> {
         fs::create_dir_all(&self.run_dir)?;
-        let config = self.machine.join("blkback.toml");
+        let config = self
+            .machine
+            .join(format!("{}.toml", self.program.package()));
         fs::write(&config, &self.config)?;
-        let mut command = Command::new(binary()?);
+        let mut command = Command::new(self.program.binary()?);
         command
             .arg("serve")
             .arg("--hypervisor")
@@ -136,7 +115,11 @@ impl Start {
         if let Some(notify) = notify {
             command.env("NOTIFY_SOCKET", notify);
         }
-        let mut child = command.spawn().context("cannot run the daemon")?;
+        let child = match &self.network {
+            Some(network) => network.spawn(&mut command)?,
+            None => command.spawn(),
+        };
+        let mut child = child.context("cannot run the daemon")?;
         let log = Arc::new(Log::default());
         if let Some(errors) = child.stderr.take() {
             let into = Arc::clone(&log);

@@ -3,7 +3,8 @@
 //! 1. [`sim`] is a machine without Xen: real kernel objects, a fake hypervisor and xenstored that
 //!    are stricter than the real ones. [`contracts`] hold both to the same promises.
 //! 2. [`toolstack`] plays libxl on it, [`frontend`] the guests, honest and hostile, and [`daemon`]
-//!    runs the real binary in processes of its own. [`scene`] puts them on one stage: nearly every
+//!    runs the real binaries in processes of their own, [`network`] gives them interfaces that are
+//!    no one else's. [`scene`] puts them on one stage: nearly every
 //!    test in `tests/tests` begins with one.
 //! 3. [`realxen`] boots Xen and a Debian dom0 under emulation and tries the same daemon there.
 //! 4. [`demo`], [`mod@bench`] and [`verify`] are what `cargo demo`, `cargo bench-io` and `cargo verify`
@@ -14,6 +15,7 @@ pub mod contracts;
 pub mod daemon;
 pub mod demo;
 pub mod frontend;
+pub mod network;
 pub mod realxen;
 pub mod scene;
 pub mod sim;

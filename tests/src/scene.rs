@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use ring_proto::DomId;
 use xenbus::{Endpoint, Store};
 
-use crate::daemon::{Daemon, Start};
+use crate::daemon::{Daemon, Program, Start};
 use crate::frontend::Device;
 use crate::frontend::{Blkfront, Model, Shape, model::SECTOR};
 use crate::sim::hypervisor::GuestDomain;
@@ -92,7 +92,7 @@ impl Scene {
     /// How this scene's daemon is started.
     #[must_use]
     pub fn daemon_start(&self) -> Start {
-        Start::on(self.machine.dir()).config(&self.config)
+        Start::on(self.machine.dir(), Program::Blkback).config(&self.config)
     }
 
     /// Starts the daemon.

@@ -214,7 +214,7 @@ fn this_machine_without_xen_is_told_what_is_missing() -> anyhow::Result<()> {
     if fs::exists("/dev/xen/evtchn")? {
         return Ok(());
     }
-    let output = std::process::Command::new(pv_tests::daemon::binary()?)
+    let output = std::process::Command::new(pv_tests::daemon::Program::Blkback.binary()?)
         .args(["serve", "--run-dir"])
         .arg(std::env::temp_dir().join(format!("pv-no-xen-{}", std::process::id())))
         .output()?;
