@@ -15,9 +15,12 @@ use xenbus::{Endpoint, Store};
 use crate::daemon::{Daemon, Program, Start};
 use crate::frontend::Device;
 use crate::frontend::{Blkfront, Model, Shape, model::SECTOR};
+use crate::network::Network;
 use crate::sim::hypervisor::GuestDomain;
 use crate::sim::{Machine, xenstored};
 use crate::toolstack::{DiskLine, Toolstack};
+
+mod nics;
 
 /// Pages of a guest: 64 MiB, enough for four rings of 512 requests of 11 pages.
 const GUEST_PAGES: u32 = 16384;
@@ -36,6 +39,9 @@ pub struct Scene {
     toolstack: Toolstack,
     machine: Machine,
     config: String,
+    program: Program,
+    /// Where the daemon's interfaces are, if it makes any.
+    network: Option<Network>,
 }
 
 /// A guest as the toolstack made it.
@@ -63,7 +69,7 @@ impl Guest {
 }
 
 impl Scene {
-    /// A machine with a daemon that is ready, configured by `config`.
+    /// A machine with `xen-blkback` that is ready, configured by `config`.
     ///
     /// # Errors
     /// The daemon does not compile or does not start.
@@ -86,13 +92,19 @@ impl Scene {
             toolstack: Toolstack::new(Store::connect(endpoint)?),
             machine,
             config: config.to_owned(),
+            program: Program::Blkback,
+            network: None,
         })
     }
 
     /// How this scene's daemon is started.
     #[must_use]
     pub fn daemon_start(&self) -> Start {
-        Start::on(self.machine.dir(), Program::Blkback).config(&self.config)
+        let start = Start::on(self.machine.dir(), self.program).config(&self.config);
+        match &self.network {
+            Some(network) => start.network(network),
+            None => start,
+        }
     }
 
     /// Starts the daemon.

@@ -1,9 +1,11 @@
-//! Block frontends that follow a script: guests of the simulated machine, without a guest kernel.
+//! Frontends that follow a script: guests of the simulated machine, without a guest kernel.
 //!
 //! The honest one does what Linux `xen-blkfront` does, in the same order, and is as distrustful: every
 //! response is checked as Linux 5.16 and later check it, and what Linux would disable the device for
 //! is an error here ([`Misbehaviour`], named after the rules FE-01 to FE-23 of the threat catalogue).
 //! The hostile ones do what no frontend should; see [`hostile`].
+//!
+//! Disks, beside what is for all devices:
 //!
 //! - [`shape`]: what a connection looks like: layout, queues, ring pages, persistent or not
 //! - [`keys`]: what frontends write to xenstore and what they read there
@@ -14,6 +16,8 @@
 //! - [`blkfront`]: a disk, connected
 //! - [`model`]: what the disk must hold
 //! - [`load`]: verified random requests at a depth
+//!
+//! Network interfaces have a folder of their own: [`netfront`].
 
 pub mod blkfront;
 pub mod buffers;
@@ -23,6 +27,7 @@ pub mod keys;
 pub mod load;
 pub mod misbehaviour;
 pub mod model;
+pub mod netfront;
 pub mod queue;
 pub mod shape;
 pub mod walk;

@@ -5,10 +5,12 @@
 //!
 //! - here: what all devices have in common
 //! - [`disk`]: `disk=` lines and `block-image`
+//! - [`nic`]: `vif=` lines and `vif-bridge`
 //!
 //! A device is named by its [`DeviceId`]; a bare number is that of a disk.
 
 pub mod disk;
+pub mod nic;
 
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use xenbus::{Class, Permissions, State, Store, StoreError};
 use crate::frontend::walk::{PATIENCE, wait_gone, wait_state, wait_value};
 
 pub use disk::{DiskLine, REFUSAL, XVDA};
+pub use nic::NicLine;
 
 /// Where backends run.
 const DOM0: DomId = DomId::new(0);
@@ -200,14 +203,24 @@ impl Toolstack {
         device: impl Into<DeviceId>,
     ) -> anyhow::Result<()> {
         let device = device.into();
-        let backend = backend_path(domid, device);
-        let path = format!("{backend}/state");
+        let waited = self.wait_removable(domid, device);
+        self.remove_nodes(domid, device)?;
+        waited
+    }
+
+    /// Waits for the backend to be Closed, as long as libxl does.
+    fn wait_removable(&mut self, domid: DomId, device: DeviceId) -> anyhow::Result<()> {
+        let path = format!("{}/state", backend_path(domid, device));
         let closed = |value: Option<&[u8]>| {
             value.is_none_or(|value| State::parse(value) == Some(State::Closed))
         };
-        let waited = wait_value(&mut self.store, &path, PATIENCE, closed);
+        wait_value(&mut self.store, &path, PATIENCE, closed).map(drop)
+    }
+
+    /// Removes everything about a device.
+    fn remove_nodes(&mut self, domid: DomId, device: DeviceId) -> anyhow::Result<()> {
         self.store.remove(&frontend_path(domid, device))?;
-        self.store.remove(&backend)?;
+        self.store.remove(&backend_path(domid, device))?;
         self.store.remove(&copy_path(domid, device))?;
         // The guest's directory goes with its last device.
         let parent = guest_path(domid, device.class);
@@ -218,7 +231,7 @@ impl Toolstack {
         {
             self.store.remove(&parent)?;
         }
-        waited.map(drop)
+        Ok(())
     }
 
     /// The devices' part of `xl destroy`: all of the guest's are closed by force.
