@@ -108,7 +108,7 @@ pub struct Segment<'a> {
 }
 
 /// TCP flags.
-pub mod tcp {
+pub mod tcp_flag {
     /// The sender has finished.
     pub const FIN: u8 = 1;
     /// First of a connection.
@@ -392,7 +392,7 @@ mod tests {
                 ports: (1000, 80),
                 seq: 7,
                 ack: 9,
-                flags: tcp::ACK,
+                flags: tcp_flag::ACK,
                 options: &[],
                 payload: b"odd",
             };

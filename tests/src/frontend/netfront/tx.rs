@@ -216,7 +216,7 @@ impl Tx {
             let due = Some(id);
             return Err(NetMisbehaviour::TxOrder { said, due });
         }
-        if !matches!(status, 0 | -1 | -2) {
+        if !(-2..=0).contains(&status) {
             return Err(NetMisbehaviour::UnknownStatus { id, status });
         }
         let before = *self.status.get_or_insert(status);
