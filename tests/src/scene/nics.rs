@@ -1,8 +1,10 @@
 //! Guests with network interfaces, in a network that is the scene's own.
 
-use anyhow::Context;
+use std::time::{Duration, Instant};
 
-use super::{Guest, Scene};
+use anyhow::{Context, ensure};
+
+use super::{GIVEN_BACK, Guest, Scene};
 use crate::daemon::Program;
 use crate::frontend::Device;
 use crate::frontend::netfront::{NetShape, Netfront, Wire};
@@ -71,9 +73,56 @@ impl Scene {
     /// As [`connect_nic`](Self::connect_nic), or no frame gets to the guest.
     pub fn wire(&mut self, guest: &Guest, nic: &NicLine, shape: NetShape) -> anyhow::Result<Wire> {
         let front = self.connect_nic(guest, nic, shape)?;
-        let peer = Peer::open(self.network()?, &nic.interface(guest.domid()))?;
+        let peer = self.peer(guest, nic)?;
         let wire = Wire::new(front, peer, nic.mac);
         wire.with_context(|| self.told())
+    }
+
+    /// Who is at the other end of an interface.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn peer(&self, guest: &Guest, nic: &NicLine) -> anyhow::Result<Peer> {
+        Peer::open(self.network()?, &nic.interface(guest.domid()))
+    }
+
+    /// Waits until an interface is gone: the kernel keeps it until its last queue is closed.
+    ///
+    /// # Errors
+    /// It is there still after five seconds.
+    pub fn wait_no_interface(&self, name: &str) -> anyhow::Result<()> {
+        let gone = || Ok(!self.network()?.has(name)?);
+        self.eventually(gone, &|| format!("{name} is there still"))
+    }
+
+    /// Waits until an interface has a carrier, or has none, and the kernel has drawn its conclusions.
+    ///
+    /// # Errors
+    /// It is not so after five seconds.
+    pub fn wait_carrier(&self, name: &str, on: bool) -> anyhow::Result<()> {
+        let shown = || self.network()?.ip(&format!("link show {name}"));
+        let right = || Ok(shown()?.contains("LOWER_UP") == on);
+        self.eventually(right, &|| format!("the carrier is not {on}: {:?}", shown()))
+    }
+
+    /// No event tells of what the kernel does with interfaces in its own time, so this looks every
+    /// few milliseconds.
+    fn eventually(
+        &self,
+        done: impl Fn() -> anyhow::Result<bool>,
+        otherwise: &dyn Fn() -> String,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + GIVEN_BACK;
+        while !done()? {
+            ensure!(
+                Instant::now() < deadline,
+                "{}\n{}",
+                otherwise(),
+                self.told()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// `xl network-detach`.

@@ -1,9 +1,9 @@
 //! Addresses, and waiting for one frame.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use pv_tests::frontend::netfront::{Received, Wire};
 use pv_tests::network::Seen;
 
@@ -27,19 +27,9 @@ pub(crate) const fn host_v6() -> IpAddr {
 
 /// The next frame that a queue of the guest gets, hellos left out.
 pub(crate) fn receive(wire: &mut Wire, queue: usize) -> anyhow::Result<Received> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        while let Some(frame) = wire.receive(queue)? {
-            if frame.bytes.get(12..14) != Some(&[0x88, 0xb6]) {
-                return Ok(frame);
-            }
-        }
-        if !wire.front.rearm()? {
-            let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(!left.is_zero(), "the guest's queue {queue} gets nothing");
-            wire.front.wait(left)?;
-        }
-    }
+    wire.next(queue, |frame| {
+        frame.bytes.get(12..14) != Some(&[0x88, 0xb6])
+    })
 }
 
 /// The next frame that the host's end gets.

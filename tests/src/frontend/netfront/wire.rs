@@ -139,6 +139,46 @@ impl Wire {
         Ok(taken)
     }
 
+    /// The next frame of a queue that is `wanted`; others are thrown away.
+    ///
+    /// # Errors
+    /// There is none within ten seconds, or whatever a backend must not do.
+    pub fn next(
+        &mut self,
+        queue: usize,
+        wanted: impl Fn(&Received) -> bool,
+    ) -> anyhow::Result<Received> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            while let Some(frame) = self.receive(queue)? {
+                if wanted(&frame) {
+                    return Ok(frame);
+                }
+            }
+            if !self.front.rearm()? {
+                let left = deadline.saturating_duration_since(Instant::now());
+                ensure!(!left.is_zero(), "queue {queue} gets no such frame");
+                self.front.wait(left)?;
+            }
+        }
+    }
+
+    /// Has as much under way in both directions as there can be, and waits for nothing.
+    ///
+    /// # Errors
+    /// The guest is out of pages, or the interface is down.
+    pub fn fill(&mut self) -> anyhow::Result<()> {
+        let mut run = Run::default();
+        while self.transmit(&Traffic::MIXED, &mut run)? {}
+        for queue in self.front.queues() {
+            queue.publish()?;
+        }
+        for _ in 0..UNDER_WAY {
+            self.tell_guest(&Traffic::MIXED, &mut run)?;
+        }
+        Ok(())
+    }
+
     /// Sends one packet on a queue and waits for its answer; the status.
     ///
     /// # Errors
