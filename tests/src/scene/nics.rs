@@ -102,7 +102,10 @@ impl Scene {
     pub fn wait_carrier(&self, name: &str, on: bool) -> anyhow::Result<()> {
         let shown = || self.network()?.ip(&format!("link show {name}"));
         let right = || Ok(shown()?.contains("LOWER_UP") == on);
-        self.eventually(right, &|| format!("the carrier is not {on}: {:?}", shown()))
+        self.eventually(right, &|| format!("the carrier is not {on}: {:?}", shown()))?;
+        // The kernel makes this change behind those that it is at still.
+        self.network()?.ip(&format!("link set {name} up"))?;
+        Ok(())
     }
 
     /// No event tells of what the kernel does with interfaces in its own time, so this looks every

@@ -11,9 +11,11 @@
 //! - [`grants`]: references that lead nowhere, or to the wrong place (GNT)
 //! - [`requests`], [`segments`]: requests that make no sense (BLK)
 //! - [`offers`], [`walks`]: what is written to xenstore (CON)
+//! - [`nics`]: the same for network interfaces
 
 pub mod attacker;
 pub mod grants;
+pub mod nics;
 pub mod offers;
 pub mod requests;
 pub mod ring;

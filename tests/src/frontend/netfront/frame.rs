@@ -70,12 +70,14 @@ impl Cut {
 /// A frame whose every byte follows from its number and length, at least [`SHORTEST`] bytes.
 #[must_use]
 pub fn numbered(to: [u8; 6], from: [u8; 6], number: u64, len: usize) -> Vec<u8> {
-    let mut frame = [&to[..], &from, &EXPERIMENT, &number.to_be_bytes()].concat();
+    let mut frame = vec![0; len.max(SHORTEST)];
+    let head = [&to[..], &from, &EXPERIMENT, &number.to_be_bytes()].concat();
+    frame[..SHORTEST].copy_from_slice(&head);
     let mut chance = Chance::new(number ^ len as u64);
-    while frame.len() < len {
-        frame.extend(chance.any().to_be_bytes());
+    for piece in frame[SHORTEST..].chunks_mut(8) {
+        let len = piece.len();
+        piece.copy_from_slice(&chance.any().to_be_bytes()[..len]);
     }
-    frame.truncate(len.max(SHORTEST));
     frame
 }
 
