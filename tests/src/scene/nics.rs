@@ -92,7 +92,7 @@ impl Scene {
     /// It is there still after five seconds.
     pub fn wait_no_interface(&self, name: &str) -> anyhow::Result<()> {
         let gone = || Ok(!self.network()?.has(name)?);
-        self.eventually(gone, &|| format!("{name} is there still"))
+        self.eventually(GIVEN_BACK, gone, &|| format!("{name} is there still"))
     }
 
     /// Waits until an interface has a carrier, or has none, and the kernel has drawn its conclusions.
@@ -100,9 +100,18 @@ impl Scene {
     /// # Errors
     /// It is not so after five seconds.
     pub fn wait_carrier(&self, name: &str, on: bool) -> anyhow::Result<()> {
+        self.wait_carrier_within(name, on, GIVEN_BACK)
+    }
+
+    /// The same, as long as that.
+    ///
+    /// # Errors
+    /// It is not so by then.
+    pub fn wait_carrier_within(&self, name: &str, on: bool, limit: Duration) -> anyhow::Result<()> {
         let shown = || self.network()?.ip(&format!("link show {name}"));
         let right = || Ok(shown()?.contains("LOWER_UP") == on);
-        self.eventually(right, &|| format!("the carrier is not {on}: {:?}", shown()))?;
+        let told = || format!("the carrier is not {on}: {:?}", shown());
+        self.eventually(limit, right, &told)?;
         // The kernel makes this change behind those that it is at still.
         self.network()?.ip(&format!("link set {name} up"))?;
         Ok(())
@@ -112,10 +121,11 @@ impl Scene {
     /// few milliseconds.
     fn eventually(
         &self,
+        limit: Duration,
         done: impl Fn() -> anyhow::Result<bool>,
         otherwise: &dyn Fn() -> String,
     ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + GIVEN_BACK;
+        let deadline = Instant::now() + limit;
         while !done()? {
             ensure!(
                 Instant::now() < deadline,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Context;
+use pv_tests::frontend::netfront::frame::is_filler;
 use pv_tests::frontend::netfront::{Received, Wire};
 use pv_tests::network::Seen;
 
@@ -27,9 +28,7 @@ pub(crate) const fn host_v6() -> IpAddr {
 
 /// The next frame that a queue of the guest gets, hellos left out.
 pub(crate) fn receive(wire: &mut Wire, queue: usize) -> anyhow::Result<Received> {
-    wire.next(queue, |frame| {
-        frame.bytes.get(12..14) != Some(&[0x88, 0xb6])
-    })
+    wire.next(queue, |frame| !is_filler(&frame.bytes))
 }
 
 /// The next frame that the host's end gets.

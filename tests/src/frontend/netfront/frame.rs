@@ -10,8 +10,9 @@ use crate::frontend::Chance;
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = 14;
 
-/// An EtherType for experiments.
+/// EtherTypes for experiments.
 const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
+const FILLER: [u8; 2] = [0x88, 0xb6];
 
 /// Bytes of the shortest numbered frame.
 pub const SHORTEST: usize = ETHERNET + 8;
@@ -81,7 +82,21 @@ pub fn numbered(to: [u8; 6], from: [u8; 6], number: u64, len: usize) -> Vec<u8> 
     frame
 }
 
-/// The number of such a frame; `None` for others.
+/// A frame that nobody counts.
+#[must_use]
+pub fn filler(to: [u8; 6], from: [u8; 6], len: usize) -> Vec<u8> {
+    let mut frame = vec![0; len.max(ETHERNET)];
+    frame[..ETHERNET].copy_from_slice(&[&to[..], &from, &FILLER].concat());
+    frame
+}
+
+/// Is it such a frame?
+#[must_use]
+pub fn is_filler(frame: &[u8]) -> bool {
+    frame.get(12..ETHERNET) == Some(&FILLER)
+}
+
+/// The number of a numbered frame; `None` for others.
 #[must_use]
 pub fn number_of(frame: &[u8]) -> Option<u64> {
     let number = frame.get(ETHERNET..SHORTEST)?.try_into().ok()?;

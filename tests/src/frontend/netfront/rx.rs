@@ -98,10 +98,15 @@ impl Rx {
         self.level = level.min(self.ring.slots());
     }
 
-    /// From now on frames may come with this headroom; with the one before, too, until
+    /// From now on frames may come with this headroom, and with the one before, too, until
     /// [`settle_headroom`](Self::settle_headroom).
     pub(super) const fn change_headroom(&mut self, bytes: u16) {
         self.headrooms = [self.headrooms[1], bytes];
+    }
+
+    /// Only the headroom of the last change is right from now on.
+    pub(super) const fn settle_headroom(&mut self) {
+        self.headrooms = [self.headrooms[1]; 2];
     }
 
     /// Posts as many buffers as are to be there.

@@ -233,7 +233,11 @@ impl Tx {
         Ok(last.then_some(Sent { number, status }))
     }
 
-    pub(super) fn rearm(&mut self) -> Result<bool, NetMisbehaviour> {
+    /// Asks for an event at the next response; `true` if there is one already.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub fn rearm(&mut self) -> Result<bool, NetMisbehaviour> {
         Ok(self.ring.rearm()?)
     }
 

@@ -174,6 +174,13 @@ impl Netfront {
         Ok(())
     }
 
+    /// From now on each frame must have the headroom that was asked for last.
+    pub fn settle_headroom(&mut self) {
+        for queue in &mut self.queues {
+            queue.rx.settle_headroom();
+        }
+    }
+
     /// Closes as Linux does when a driver is unloaded, and ends all grants, none of which may be
     /// mapped any more.
     ///

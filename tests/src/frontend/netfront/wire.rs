@@ -4,7 +4,7 @@
 //! not before another that went the same way earlier; none may be lost, since no more are under way
 //! than the smallest queue between both ends holds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -12,7 +12,7 @@ use ring_proto::netif::Extra;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::frame::{Cut, number_of, numbered};
+use super::frame::{Cut, filler, number_of, numbered};
 use super::{Netfront, Packet, Received};
 use crate::frontend::Chance;
 use crate::frontend::walk::PATIENCE;
@@ -71,7 +71,7 @@ struct Run {
     /// The last frame that each of the guest's queues has brought.
     last: BTreeMap<usize, u64>,
     /// Packets that the backend has not answered, by queue and number there.
-    unanswered: usize,
+    unanswered: BTreeSet<(usize, u64)>,
 }
 
 impl Run {
@@ -80,7 +80,7 @@ impl Run {
     }
 
     fn is_over(&self) -> bool {
-        self.out_open() == 0 && self.into.is_empty() && self.unanswered == 0
+        self.out_open() == 0 && self.into.is_empty() && self.unanswered.is_empty()
     }
 }
 
@@ -101,13 +101,13 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Sends frames to the guest until one gets there; they are not told from noise later.
+    /// Sends frames that nobody counts to the guest until one gets there.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn settle(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let hello = [&self.mac[..], &HOST, &[0x88, 0xb6], &[0; 46]].concat();
+        let hello = filler(self.mac, HOST, 60);
         while Instant::now() < deadline {
             self.peer.send(&hello)?;
             self.front.wait(Duration::from_millis(2))?;
@@ -123,6 +123,15 @@ impl Wire {
             self.front.rearm()?;
         }
         bail!("no frame has reached the guest in {PATIENCE:?}")
+    }
+
+    /// Throws away what has come to the other end.
+    ///
+    /// # Errors
+    /// The interface is gone.
+    pub fn forget(&mut self) -> anyhow::Result<()> {
+        while self.peer.take()?.is_some() {}
+        Ok(())
     }
 
     /// Takes the next frame of a queue, and posts another buffer.
@@ -250,14 +259,14 @@ impl Wire {
             flags: 0,
             extras: NONE,
         };
-        if self.front.queues()[queue].tx.send(&packet)?.is_none() {
+        let Some(number) = self.front.queues()[queue].tx.send(&packet)? else {
             return Ok(false);
-        }
+        };
         run.out
             .entry(queue)
             .or_default()
             .push_back((self.next, len));
-        run.unanswered += 1;
+        run.unanswered.insert((queue, number));
         self.next += 1;
         Ok(true)
     }
@@ -295,7 +304,8 @@ impl Wire {
         for queue in 0..self.front.queues().len() {
             while let Some(sent) = self.front.queues()[queue].tx.take()? {
                 moved = true;
-                run.unanswered -= 1;
+                // Or of a packet from before.
+                run.unanswered.remove(&(queue, sent.number));
                 ensure!(sent.status == 0, "packet {sent:?} of queue {queue} failed");
             }
             while let Some(frame) = self.receive(queue)? {
@@ -328,8 +338,8 @@ impl Wire {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             bail!(
-                "nothing has come for {PATIENCE:?}; missing: {:?} of the guest, {:?} for it, {} \
-                 answers",
+                "nothing has come for {PATIENCE:?}; missing: {:?} of the guest, {:?} for it, answers \
+                 to {:?}",
                 run.out,
                 run.into,
                 run.unanswered

@@ -1,0 +1,157 @@
+//! NET-12: guests that stop receiving (XSA-392).
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use pv_tests::frontend::netfront::frame::filler;
+use pv_tests::frontend::netfront::wire::HOST;
+use pv_tests::frontend::netfront::{NetShape, Traffic, Wire};
+use pv_tests::scene::{Guest, Scene};
+use pv_tests::toolstack::NicLine;
+
+use super::SOME;
+
+/// The backend waits ten seconds; a slow machine adds some.
+const SOON: Duration = Duration::from_secs(40);
+
+/// What a worker may need more than before, in bytes.
+const GROWN: u64 = 4 << 20;
+
+/// A guest that stops receiving.
+struct Idle {
+    what: &'static str,
+    guest: Guest,
+    nic: NicLine,
+    wire: Wire,
+    /// Bytes of memory that its worker had for itself.
+    before: u64,
+}
+
+impl Idle {
+    /// Connects, uses up the buffers but for `left` in each queue, and has more come than any queue
+    /// holds.
+    fn start(
+        scene: &mut Scene,
+        what: &'static str,
+        shape: NetShape,
+        left: u32,
+    ) -> anyhow::Result<Self> {
+        let guest = scene.guest()?;
+        let nic = super::nic();
+        let wire = scene.wire(&guest, &nic, shape)?;
+        let mut idle = Self {
+            what,
+            guest,
+            nic,
+            wire,
+            before: 0,
+        };
+        idle.wire.run(&SOME)?;
+        idle.before = idle.private(scene)?;
+        for queue in idle.wire.front.queues() {
+            queue.rx.keep_posted(left);
+        }
+        idle.flood();
+        Ok(idle)
+    }
+
+    fn interface(&self) -> String {
+        self.nic.interface(self.guest.domid())
+    }
+
+    fn private(&self, scene: &Scene) -> anyhow::Result<u64> {
+        let workers = scene.daemon()?.workers(self.guest.domid());
+        let pid = workers.first().context("no worker")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+        let words = line.and_then(|line| line.split_whitespace().nth(1));
+        Ok(words.context("no RssAnon")?.parse::<u64>()? * 1024)
+    }
+
+    fn flood(&self) {
+        let frame = filler(self.wire.mac, HOST, 1514);
+        for _ in 0..5000 {
+            // A full queue refuses some.
+            let _refused = self.wire.peer.send(&frame);
+        }
+    }
+
+    /// It loses its carrier, and nobody's memory fills up; but it may transmit.
+    fn stalls(&mut self, scene: &Scene) -> anyhow::Result<()> {
+        scene.wait_carrier_within(&self.interface(), false, SOON)?;
+        self.flood();
+        let grown = self.private(scene)?.saturating_sub(self.before);
+        ensure!(grown < GROWN, "the worker has grown by {grown} bytes");
+        self.wire.run(&Traffic { into: 0, ..SOME })
+    }
+
+    /// Once it receives again, all is as before.
+    fn recovers(&mut self, scene: &mut Scene) -> anyhow::Result<()> {
+        for queue in self.wire.front.queues() {
+            queue.rx.keep_posted(256);
+            while queue.rx.take()?.is_some() {}
+            queue.rx.fill()?;
+            queue.publish()?;
+        }
+        scene.wait_carrier_within(&self.interface(), true, SOON)?;
+        self.wire.settle()?;
+        self.wire.run(&SOME)?;
+        scene.destroy(&self.guest)
+    }
+}
+
+#[test]
+fn net_12_guests_that_stop_receiving() -> anyhow::Result<()> {
+    let mut scene = Scene::networked("max-queues = 2")?;
+    let untold = NetShape {
+        rx_notify: false,
+        ..NetShape::LINUX
+    };
+    let two = NetShape {
+        queues: 2,
+        ..NetShape::LINUX
+    };
+    let mut guests = Vec::new();
+    for (what, shape, left) in [
+        ("no buffer", NetShape::LINUX, 0),
+        ("one buffer for ever", NetShape::LINUX, 1),
+        (
+            "one less than the longest frame may take",
+            NetShape::LINUX,
+            17,
+        ),
+        (
+            "no buffer, and a guest that does not tell of them",
+            untold,
+            0,
+        ),
+        ("no buffer in two queues", two, 0),
+    ] {
+        let guest = Idle::start(&mut scene, what, shape, left);
+        guests.push(guest.with_context(|| what)?);
+    }
+    for guest in &mut guests {
+        let step = guest.stalls(&scene);
+        step.with_context(|| format!("{}\n{}", guest.what, scene.told()))?;
+    }
+    for guest in &mut guests {
+        let step = guest.recovers(&mut scene);
+        step.with_context(|| format!("{}\n{}", guest.what, scene.told()))?;
+    }
+    scene.no_wrong_done()
+}
+
+/// A guest that has enough buffers for the longest frame, and hardly more, is not taken for one that
+/// does not receive.
+#[test]
+fn net_12_a_guest_that_receives_slowly_keeps_its_carrier() -> anyhow::Result<()> {
+    let mut stage = super::Stage::plain(NetShape {
+        buffers: 20,
+        ..NetShape::LINUX
+    })?;
+    stage.wire.run(&Traffic { into: 2000, ..SOME })?;
+    stage
+        .scene
+        .wait_carrier(&stage.nic.interface(stage.guest.domid()), true)?;
+    stage.clear()
+}
