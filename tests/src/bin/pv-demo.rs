@@ -1,4 +1,5 @@
-//! `cargo demo`: the real daemon serves a real disk image to a scripted guest. No Xen needed.
+//! `cargo demo`: the real daemons serve a real disk image and a real tap to scripted guests. No Xen
+//! needed.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -7,8 +8,9 @@ use clap::Parser;
 use pv_tests::bench::{Protocol, Workload, print};
 use pv_tests::demo::{self, Wish};
 
-/// The real daemon serves a real disk image to a scripted guest, on a simulated machine; every byte
-/// is verified, and the ring measured beside plain io_uring. `cargo bench-io` has more to choose.
+/// The real daemons serve a real disk image and a real tap to scripted guests, on a simulated
+/// machine; every byte is verified, and the disk's ring measured beside plain io_uring.
+/// `cargo bench-io` has more to choose.
 #[derive(Parser)]
 struct Arguments {}
 
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
         protocol: Protocol::QUICK,
         fio: false,
     };
-    match demo::run(&wish) {
+    match demo::nics::verify().and_then(|()| demo::run(&wish)) {
         Ok(tables) => {
             println!("\nIOPS through the ring and by plain io_uring on the same file:\n");
             tables.iter().for_each(|table| print(table));

@@ -1,8 +1,10 @@
-//! The demo: everything but Xen is real.
+//! The demo: everything but Xen is real. This is the disks' part; [`nics`] is the other.
 //!
 //! A simulated machine, the real daemon on it, a real image file, and a scripted guest that
 //! believes nothing: it checks every response as Linux does and every byte against what it has
 //! written, before and after it reconnects, through the ring and in the file itself.
+
+pub mod nics;
 
 use std::fs::File;
 use std::io::Write as _;

@@ -82,7 +82,7 @@ impl Idle {
         self.flood();
         let grown = self.private(scene)?.saturating_sub(self.before);
         ensure!(grown < GROWN, "the worker has grown by {grown} bytes");
-        self.wire.run(&Traffic { into: 0, ..SOME })
+        self.wire.run(&Traffic { into: 0, ..SOME }).map(drop)
     }
 
     /// Once it receives again, all is as before.

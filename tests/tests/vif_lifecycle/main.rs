@@ -41,7 +41,7 @@ impl Nic {
     }
 
     fn use_it(&mut self) -> anyhow::Result<()> {
-        self.wire.run(&SOME)
+        self.wire.run(&SOME).map(drop)
     }
 
     fn interface(&self) -> String {

@@ -70,6 +70,8 @@ struct Run {
     into: BTreeMap<u64, usize>,
     /// The last frame that each of the guest's queues has brought.
     last: BTreeMap<usize, u64>,
+    /// Of the frames that were sent.
+    bytes: u64,
     /// Packets that the backend has not answered, by queue and number there.
     unanswered: BTreeSet<(usize, u64)>,
 }
@@ -210,11 +212,11 @@ impl Wire {
         }
     }
 
-    /// Sends frames both ways at the same time and verifies every one.
+    /// Sends frames both ways at the same time and verifies every one; how many bytes that were.
     ///
     /// # Errors
     /// A frame is missing, wrong, out of order, or there twice; or whatever a backend must not do.
-    pub fn run(&mut self, traffic: &Traffic) -> anyhow::Result<()> {
+    pub fn run(&mut self, traffic: &Traffic) -> anyhow::Result<u64> {
         let mut run = Run::default();
         let (mut out, mut into) = (traffic.out, traffic.into);
         let mut deadline = Instant::now() + PATIENCE;
@@ -234,7 +236,7 @@ impl Wire {
             }
             moved |= self.collect(&mut run)?;
             if out == 0 && into == 0 && run.is_over() {
-                return Ok(());
+                return Ok(run.bytes);
             }
             if moved {
                 deadline = Instant::now() + PATIENCE;
@@ -267,6 +269,7 @@ impl Wire {
             .or_default()
             .push_back((self.next, len));
         run.unanswered.insert((queue, number));
+        run.bytes += len as u64;
         self.next += 1;
         Ok(true)
     }
@@ -276,6 +279,7 @@ impl Wire {
         let frame = numbered(self.mac, HOST, self.next, len);
         self.peer.send(&frame)?;
         run.into.insert(self.next, len);
+        run.bytes += len as u64;
         self.next += 1;
         Ok(())
     }
