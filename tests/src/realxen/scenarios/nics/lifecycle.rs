@@ -6,7 +6,6 @@ use anyhow::Context;
 
 use super::guests::{FIRST_IPS, dom0_station, first, fresh};
 use crate::realxen::counters::Counters;
-use crate::realxen::disk::FOLDER;
 use crate::realxen::dom0::Dom0;
 use crate::realxen::grants;
 use crate::realxen::guest::Kind;
@@ -43,9 +42,7 @@ fn save_restore(dom0: &mut Dom0) -> anyhow::Result<()> {
     let there = first(dom0)?;
     let steps = lan::BRIDGE_IPS.map(Step::all).concat();
     there.station.talk(dom0, &here, &steps)?;
-    there
-        .guest
-        .save_and_restore(dom0, &format!("{FOLDER}/first.saved"))?;
+    there.guest.save_and_restore(dom0, "/var/tmp/first.saved")?;
     // It has its addresses and its services still; its interface in dom0 is another one.
     let there = first(dom0)?;
     there.station.talk(dom0, &here, &steps)?;
