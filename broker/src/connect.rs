@@ -54,6 +54,7 @@ impl<D: Driver> Supervisor<D> {
             Err(Refused::Because { blame, why }) => return self.lost(path, blame, why, now),
         };
         device.keys = connection.keys;
+        device.changes = 0;
         let ordered =
             self.fleet
                 .connect(path.frontend, path.devid, connection.spec, &connection.fds);
@@ -109,7 +110,8 @@ impl<D: Driver> Supervisor<D> {
         }
     }
 
-    /// Answers a frontend that wants a change, once its worker was told.
+    /// Answers a frontend that wants a change, once its worker has taken it over; until then, it is
+    /// asked for again when the worker has said so.
     pub(crate) fn reconfigure(&mut self, path: BackendPath, now: Instant) {
         if self.adjust(path, now) {
             let outcome = switch_state(&mut self.store, &path, State::Reconfigured);
@@ -117,8 +119,8 @@ impl<D: Driver> Supervisor<D> {
         }
     }
 
-    /// Tells the worker of a device that is served what may have changed about it. True if it knows
-    /// all now; what it could not be told, because the store does not answer, it is told later.
+    /// Tells the worker of a device that is served what may have changed about it. True if it has
+    /// taken over all; what it could not be told, because the store does not answer, it is told later.
     pub(crate) fn adjust(&mut self, path: BackendPath, now: Instant) -> bool {
         let Some(device) = self.devices.get_mut(&path) else {
             return false;
@@ -138,16 +140,15 @@ impl<D: Driver> Supervisor<D> {
                 return false;
             }
         };
-        let mut heard = true;
         for change in changes {
             device.say(now, Level::INFO, &format!("changes: {change}"));
+            device.changes = device.changes.saturating_add(1);
             if let Err(error) = self.fleet.adjust(path.frontend, path.devid, change) {
                 let text = format!("its worker does not hear of a change: {error}");
                 device.say(now, Level::ERROR, &text);
-                heard = false;
             }
         }
-        heard
+        device.changes == 0
     }
 
     pub(crate) fn disconnect(&mut self, path: BackendPath, now: Instant) {

@@ -43,6 +43,8 @@ pub(crate) struct Device {
     pub(crate) path: BackendPath,
     pub(crate) handshake: Handshake,
     pub(crate) hold: Hold,
+    /// Changes that its worker has not said to have taken over.
+    pub(crate) changes: u32,
     /// Written together with state Connected.
     pub(crate) keys: Vec<Key<'static>>,
     /// What went wrong, for the handshake's next [`xenbus::Action::Fail`].
@@ -69,6 +71,7 @@ impl Device {
             path,
             handshake: Handshake::new(connects),
             hold: Hold::Nothing,
+            changes: 0,
             keys: Vec::new(),
             failure: None,
             backoff: Backoff::default(),

@@ -17,8 +17,8 @@ pub enum ToWorker {
         /// What the daemon's driver made of the offer; the worker of the same binary parses it.
         spec: serde_json::Value,
     },
-    /// Something about a device that is served has changed. Not answered; of a device that is
-    /// unknown, or closing, it says nothing.
+    /// Something about a device that is served has changed; answered by [`FromWorker::Adjusted`].
+    /// Not if the device is unknown or closing, nor if the change makes no sense.
     Adjust {
         /// The device number of the `Connect`.
         device: u32,
@@ -49,6 +49,11 @@ pub enum FromWorker {
     },
     /// The device's queues run: the guest may be told so.
     Connected {
+        /// The device number.
+        device: u32,
+    },
+    /// A change is taken over: what the queues do from now on is as it says.
+    Adjusted {
         /// The device number.
         device: u32,
     },

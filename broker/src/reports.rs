@@ -34,6 +34,7 @@ impl<D: Driver> Supervisor<D> {
                 return;
             }
             FromWorker::Connected { device }
+            | FromWorker::Adjusted { device }
             | FromWorker::Failed { device, .. }
             | FromWorker::Disconnected { device }
             | FromWorker::Alert { device, .. }
@@ -50,6 +51,13 @@ impl<D: Driver> Supervisor<D> {
                 if matches!(device.hold, Hold::Connecting { .. }) {
                     device.hold = Hold::Serving;
                     self.inbox.push_back((path, Event::Connected));
+                }
+            }
+            FromWorker::Adjusted { .. } => {
+                device.changes = device.changes.saturating_sub(1);
+                if device.changes == 0 {
+                    // Its frontend may wait for that.
+                    self.changed.insert(path);
                 }
             }
             FromWorker::Failed { blame, message, .. } => self.failed(path, blame, message, now),

@@ -33,7 +33,8 @@ pub trait Backend {
         reporter: &Reporter,
     ) -> Result<Vec<Recruit<Self::Queue>>, DeviceError>;
 
-    /// Something about a device that is served has changed.
+    /// Something about a device that is served has changed. When this returns, whatever its queues
+    /// begin is done accordingly.
     ///
     /// # Errors
     /// The host's: broker and worker do not fit together. The device goes on as it was.
@@ -183,8 +184,11 @@ impl<B: Backend> Worker<B> {
             },
             ToWorker::Adjust { device, change } => {
                 let served = self.devices.get(&device).is_some_and(|state| !state.closed);
-                if served && let Err(err) = self.backend.adjust(device, change) {
-                    self.reporter(device).alert(err.message);
+                let taken = served.then(|| self.backend.adjust(device, change));
+                match taken {
+                    Some(Ok(())) => self.reporter(device).adjusted(),
+                    Some(Err(err)) => self.reporter(device).alert(err.message),
+                    None => {}
                 }
             }
             ToWorker::Shutdown => self.ending = true,

@@ -34,6 +34,13 @@ impl Reporter {
         });
     }
 
+    /// A change was taken over.
+    pub fn adjusted(&self) {
+        self.send(&FromWorker::Adjusted {
+            device: self.device,
+        });
+    }
+
     /// The device could not be connected; nothing of it is held.
     pub fn failed(&self, blame: Blame, message: String) {
         self.send(&FromWorker::Failed {
