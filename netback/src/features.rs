@@ -24,8 +24,8 @@ pub fn before_rings(queues: u16) -> Vec<Key<'static>> {
         ("feature-multicast-control", true),
         ("feature-dynamic-multicast-control", true),
         ("feature-split-event-channels", true),
-        // Not there yet: a change of it while the frontend is Reconfiguring is not answered.
-        ("feature-xdp-headroom", false),
+        // A frontend that wants another one goes to Reconfiguring.
+        ("feature-xdp-headroom", true),
         ("feature-ctrl-ring", false),
     ];
     let mut keys: Vec<Key<'static>> = offered
@@ -53,6 +53,7 @@ mod tests {
             "without it nothing works"
         );
         assert_eq!(value("feature-rx-flip"), Some("0"));
+        assert_eq!(value("feature-xdp-headroom"), Some("1"));
         assert_eq!(value("multi-queue-max-queues"), Some("4"));
         assert_eq!(value("feature-ctrl-ring"), Some("0"));
     }

@@ -158,7 +158,8 @@ impl Netfront {
     }
 
     /// Asks for another headroom, as Linux does when an XDP program comes or goes: the key, state
-    /// Reconfiguring, wait for Reconfigured, Connected again.
+    /// Reconfiguring, wait for Reconfigured, Connected again. Returns when the backend is, too: a
+    /// Reconfigured that is still there would be taken for the answer to the next change.
     ///
     /// # Errors
     /// The backend does not answer in time.
@@ -171,6 +172,7 @@ impl Netfront {
         self.device.switch(State::Reconfiguring)?;
         self.device.wait_backend(&[State::Reconfigured])?;
         self.device.switch(State::Connected)?;
+        self.device.wait_backend(&[State::Connected])?;
         Ok(())
     }
 
