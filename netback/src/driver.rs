@@ -7,11 +7,13 @@ use broker::message::Blame;
 use broker::{Connection, Driver, Hypervisor, Refused};
 use ring_proto::DomId;
 use tracing::{debug, info, warn};
-use xenbus::{BackendPath, Class, Connects, Key, LiveOffer, NetworkOffer, QueueOffer, Store};
+use xenbus::{
+    BackendPath, Class, Connects, ControlOffer, Key, LiveOffer, NetworkOffer, QueueOffer, Store,
+};
 
 use crate::config::Config;
 use crate::features;
-use crate::spec::{Change, FrontendFeatures, QueueSpec, RateSpec, VifSpec};
+use crate::spec::{Change, ControlSpec, FrontendFeatures, QueueSpec, RateSpec, VifSpec};
 use crate::tap::{Offload, Tap, TapError, TapName};
 use crate::wish::Wish;
 
@@ -77,13 +79,26 @@ impl NetDriver {
         names.any(|used| used.is_ok_and(|used| used == name.as_str()))
     }
 
-    fn fds(&self, device: &BackendPath, tap: &Tap, queues: usize) -> Result<Vec<OwnedFd>, Refused> {
-        let mut fds = Vec::with_capacity(3 * queues);
-        for _ in 0..queues {
-            fds.push(tap.queue().map_err(Refused::host)?);
+    /// In the order of [`crate::spec`].
+    fn fds(
+        &self,
+        device: &BackendPath,
+        tap: &Tap,
+        spec: &VifSpec,
+    ) -> Result<Vec<OwnedFd>, Refused> {
+        let mut fds = Vec::with_capacity(3 * spec.queues.len() + 2);
+        let devices = |fds: &mut Vec<OwnedFd>| {
             let events = self.hypervisor.event_channels(device.frontend);
             fds.push(events.map_err(Refused::host)?);
             fds.push(self.hypervisor.grants().map_err(Refused::host)?);
+            Ok::<_, Refused>(())
+        };
+        for _ in &spec.queues {
+            fds.push(tap.queue().map_err(Refused::host)?);
+            devices(&mut fds)?;
+        }
+        if spec.control.is_some() {
+            devices(&mut fds)?;
         }
         Ok(fds)
     }
@@ -156,7 +171,7 @@ impl Driver for NetDriver {
             mtu,
             gso_floor,
             queues: offer.queues.iter().map(queue).collect(),
-            control: None,
+            control: offer.control.map(control),
             frontend: frontend(&offer),
             rate: wish.rate,
             name,
@@ -166,7 +181,7 @@ impl Driver for NetDriver {
             .get(device)
             .ok_or(Refused::host(TapError::Gone))?
             .tap;
-        let fds = self.fds(device, tap, spec.queues.len())?;
+        let fds = self.fds(device, tap, &spec)?;
         let summary = summary(&spec);
         Ok(Connection {
             spec: serde_json::to_value(&spec).map_err(Refused::host)?,
@@ -267,6 +282,13 @@ fn queue(offer: &QueueOffer) -> QueueSpec {
     }
 }
 
+const fn control(offer: ControlOffer) -> ControlSpec {
+    ControlSpec {
+        ring_ref: offer.ring_ref.raw(),
+        port: offer.port,
+    }
+}
+
 const fn frontend(offer: &NetworkOffer) -> FrontendFeatures {
     FrontendFeatures {
         sg: offer.sg,
@@ -294,6 +316,7 @@ fn summary(spec: &VifSpec) -> String {
         (features.gso_tcpv4, "TSO"),
         (features.gso_tcpv6, "TSO6"),
         (features.csum_ipv4 || features.csum_ipv6, "checksum offload"),
+        (spec.control.is_some(), "control ring"),
         (spec.rate.is_some(), "limited rate"),
     ] {
         if on {

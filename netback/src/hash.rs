@@ -77,11 +77,17 @@ impl Hashing {
         Ok(0)
     }
 
+    /// Does the guest want hashes? If not, it leaves its queues to us.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.algorithm != HashAlgorithm::None && !self.kinds.is_empty()
+    }
+
     /// The hash of a frame that starts with `head`; `None` if the guest wants none, or none of a kind
     /// that such a frame has.
     #[must_use]
     pub fn of(&self, head: &[u8]) -> Option<Hash> {
-        if self.algorithm == HashAlgorithm::None || self.kinds.is_empty() {
+        if !self.is_on() {
             return None;
         }
         let found = Transport::parse(head)?;
@@ -111,7 +117,7 @@ impl Hashing {
     /// it to us. A frame that has no hash goes where one of 0 does.
     #[must_use]
     pub fn queue(&self, hash: Option<Hash>) -> Option<u32> {
-        if self.algorithm == HashAlgorithm::None || self.kinds.is_empty() {
+        if !self.is_on() {
             return None;
         }
         let value = hash.map_or(0, |hash| hash.value);

@@ -21,21 +21,26 @@
 //!   the [`features`] have it
 //! - [`spec`]: what the broker tells a worker about one VIF
 //! - [`tap`]: the device that the broker owns, and the queues of it that a worker gets
-//! - worker's side: [`vif`] makes a device of a description, [`queue`] is one queue of it
+//! - worker's side: [`vif`] makes a device of a description, whose [`part`]s have a thread each:
+//!   [`queue`] is one queue, [`control`] the control ring; [`steering`] is how frames get to the queue
+//!   that the guest wants them on
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
 //! - [`metrics`]: what a queue counts
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod driver;
 pub mod features;
 pub mod hash;
 pub mod headers;
 pub mod metrics;
 pub mod multicast;
+pub mod part;
 pub mod queue;
 pub mod serve;
 pub mod spec;
+pub mod steering;
 pub mod tap;
 pub mod vif;
 pub mod vnet;

@@ -22,6 +22,10 @@ pub struct Counters {
     pub rx_filtered: u64,
     /// Frames for the guest that were thrown away because it had stopped receiving.
     pub rx_dropped: u64,
+    /// Frames that were read here and belong to another queue.
+    pub rx_handed: u64,
+    /// Those of them that were thrown away because too many waited there.
+    pub rx_crowded: u64,
     /// Frames whose pages the guest took away while they were being received.
     pub rx_failed: u64,
     /// Times the guest was notified.

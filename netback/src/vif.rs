@@ -12,11 +12,13 @@ use evtchn::Evtchn;
 use gntdev::Gntdev;
 use ring_proto::DomId;
 use ring_proto::netif::{Headroom, MulticastEdit, RxFeatures};
-use tracing::{debug, info_span, warn};
+use tracing::warn;
 
 use crate::multicast::{BROADCAST, Multicast, is_group};
-use crate::queue::{Queue, QueueSetup};
+use crate::part::{self, Handles, Part};
+use crate::queue::Steer;
 use crate::spec::{Change, FrontendFeatures, RateSpec, VifSpec};
+use crate::steering::Steering;
 use crate::tap::TapQueue;
 
 /// What the queues of a VIF share.
@@ -86,6 +88,7 @@ impl Vif {
             blank_v6: self.frontend.csum_ipv6,
             gso_v4: self.frontend.gso_tcpv4,
             gso_v6: self.frontend.gso_tcpv6,
+            // A queue knows.
             hash: false,
             headroom: Headroom::new(headroom.into()).unwrap_or(Headroom::NONE),
         }
@@ -181,12 +184,11 @@ pub struct Vifs {
     serving: HashMap<u32, Arc<Vif>>,
 }
 
-/// The descriptors of one queue, as handles.
+/// All descriptors of a VIF.
 #[derive(Debug)]
-struct Handles {
-    tap: TapQueue,
-    events: Evtchn,
-    grants: Gntdev,
+struct Adopted {
+    queues: Vec<(TapQueue, Handles)>,
+    control: Option<Handles>,
 }
 
 impl Vifs {
@@ -199,8 +201,9 @@ impl Vifs {
         }
     }
 
-    fn adopt(&self, fds: Vec<OwnedFd>, queues: usize) -> Result<Vec<Handles>, DeviceError> {
-        let (got, expected) = (fds.len(), 3 * queues);
+    fn adopt(&self, fds: Vec<OwnedFd>, spec: &VifSpec) -> Result<Adopted, DeviceError> {
+        let (got, queues) = (fds.len(), spec.queues.len());
+        let expected = 3 * queues + 2 * usize::from(spec.control.is_some());
         if got != expected || queues == 0 {
             return Err(DeviceError::host(format!(
                 "{got} of {expected} descriptors came: this guest's worker may open too few (too \
@@ -208,63 +211,67 @@ impl Vifs {
             )));
         }
         let mut fds = fds.into_iter();
-        let mut handles = Vec::with_capacity(queues);
-        while let (Some(tap), Some(events), Some(grants)) = (fds.next(), fds.next(), fds.next()) {
-            handles.push(Handles {
-                tap: TapQueue::adopt(tap),
-                events: Evtchn::adopt(self.kind, events).map_err(DeviceError::host)?,
-                grants: Gntdev::adopt(grants_kind(self.kind), grants).map_err(DeviceError::host)?,
-            });
+        let mut adopted = Adopted {
+            queues: Vec::with_capacity(queues),
+            control: None,
+        };
+        for _ in 0..queues {
+            if let (Some(tap), Some(events), Some(grants)) = (fds.next(), fds.next(), fds.next()) {
+                let tap = TapQueue::adopt(tap);
+                adopted.queues.push((tap, self.handles(events, grants)?));
+            }
         }
-        Ok(handles)
+        if let (Some(events), Some(grants)) = (fds.next(), fds.next()) {
+            adopted.control = Some(self.handles(events, grants)?);
+        }
+        Ok(adopted)
+    }
+
+    fn handles(&self, events: OwnedFd, grants: OwnedFd) -> Result<Handles, DeviceError> {
+        Ok(Handles {
+            events: Evtchn::adopt(self.kind, events).map_err(DeviceError::host)?,
+            grants: Gntdev::adopt(grants_kind(self.kind), grants).map_err(DeviceError::host)?,
+        })
     }
 }
 
 impl Backend for Vifs {
-    type Queue = Queue;
+    type Queue = Part;
 
     fn open(
         &mut self,
         spec: serde_json::Value,
         fds: Vec<OwnedFd>,
         reporter: &Reporter,
-    ) -> Result<Vec<Recruit<Queue>>, DeviceError> {
+    ) -> Result<Vec<Recruit<Part>>, DeviceError> {
         let spec: VifSpec = serde_json::from_value(spec).map_err(|err| {
             DeviceError::host(format!("the broker's description is malformed: {err}"))
         })?;
-        let handles = self.adopt(fds, spec.queues.len())?;
+        let adopted = self.adopt(fds, &spec)?;
         let vif = Arc::new(Vif::new(&spec, Instant::now()));
-        self.serving.insert(reporter.device(), Arc::clone(&vif));
-        let queues = handles.into_iter().zip(spec.queues);
-        Ok(queues
-            .enumerate()
-            .map(|(index, (handles, rings))| {
-                let vif = Arc::clone(&vif);
-                Recruit {
-                    name: format!("vif-{}-q{index}", spec.handle),
-                    span: info_span!("vif", handle = spec.handle, queue = index),
-                    connect: Box::new(move |stop| {
-                        let Handles {
-                            tap,
-                            events,
-                            grants,
-                        } = handles;
-                        let setup = QueueSetup {
-                            tap,
-                            events,
-                            grants,
-                            rings,
-                            vif,
-                            stop,
-                        };
-                        Queue::connect(setup).map_err(|err| DeviceError {
-                            blame: err.blame(),
-                            message: err.to_string(),
-                        })
-                    }),
-                }
-            })
-            .collect())
+        let count = u32::try_from(spec.queues.len()).unwrap_or(u32::MAX);
+        let steering = spec.control.map(|_| Steering::new(count));
+        let steering = steering.transpose().map_err(DeviceError::host)?;
+        let steering = steering.map(Arc::new);
+        let mut parts = Vec::with_capacity(spec.queues.len() + 1);
+        for ((index, handles), rings) in (0..).zip(adopted.queues).zip(&spec.queues) {
+            let steer = steering.clone().map(|all| Steer::new(all, index));
+            parts.push(part::queue(
+                &spec,
+                index,
+                handles,
+                *rings,
+                Arc::clone(&vif),
+                steer,
+            ));
+        }
+        if let (Some(handles), Some(ring), Some(steering)) =
+            (adopted.control, spec.control, steering)
+        {
+            parts.push(part::control(&spec, handles, ring, count, steering));
+        }
+        self.serving.insert(reporter.device(), vif);
+        Ok(parts)
     }
 
     fn adjust(&mut self, device: u32, change: serde_json::Value) -> Result<(), DeviceError> {
@@ -278,17 +285,6 @@ impl Backend for Vifs {
 
     fn closed(&mut self, device: u32) {
         self.serving.remove(&device);
-    }
-}
-
-impl broker::worker::Queue for Queue {
-    fn run(&mut self) -> Result<(), DeviceError> {
-        let ended = Self::run(self);
-        debug!(counters = ?self.counters(), "the queue has ended");
-        ended.map_err(|fault| DeviceError {
-            blame: fault.blame(),
-            message: fault.to_string(),
-        })
     }
 }
 

@@ -10,9 +10,9 @@ use gntdev::{Access, Gntdev, GrantError, Mapping};
 use ring_proto::netif::{RxRing, TxOffer, TxRing};
 use ring_proto::{AttachError, GrantRef};
 
-use super::Queue;
 use super::rx::Rx;
 use super::tx::Tx;
+use super::{Queue, Steer};
 use crate::metrics::Counters;
 use crate::spec::QueueSpec;
 use crate::tap::TapQueue;
@@ -31,6 +31,8 @@ pub struct QueueSetup {
     pub rings: QueueSpec,
     /// What it shares with the VIF's other queues.
     pub vif: Arc<Vif>,
+    /// If the guest has a control ring.
+    pub steer: Option<Steer>,
     /// Written once when the queues shall end.
     pub stop: Arc<OwnedFd>,
 }
@@ -94,6 +96,7 @@ impl Queue {
             grants,
             rings,
             vif,
+            steer,
             stop,
         } = setup;
         let dom = vif.dom();
@@ -107,7 +110,7 @@ impl Queue {
         let tx = TxRing::attach(map(TX, rings.tx_ref)?, offer(&vif)).map_err(attach(TX))?;
         let rx = RxRing::attach(map(RX, rings.rx_ref)?).map_err(attach(RX))?;
         let tx = Tx::new(tx, Arc::clone(&grants), Arc::clone(&vif))?;
-        let rx = Rx::new(rx, Arc::clone(&grants), vif)?;
+        let rx = Rx::new(rx, Arc::clone(&grants), vif, steer)?;
         let tx_port = events.bind(dom, RemotePort(rings.tx_port))?;
         let rx_port = if rings.rx_port == rings.tx_port {
             tx_port

@@ -16,12 +16,13 @@
 
 mod connect;
 mod rx;
+mod steer;
 mod sys;
 mod tx;
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,7 @@ use rustix::io::Errno;
 
 pub use connect::{ConnectError, QueueSetup};
 use rx::Rx;
+pub use steer::Steer;
 use tx::Tx;
 
 use crate::metrics::Counters;
@@ -99,6 +101,7 @@ impl QueueFault {
 struct Woken {
     event: bool,
     tap: bool,
+    inbox: bool,
     stop: bool,
 }
 
@@ -112,6 +115,7 @@ impl Queue {
         let mut woken = Woken {
             event: true,
             tap: true,
+            inbox: true,
             stop: false,
         };
         while !woken.stop {
@@ -139,6 +143,9 @@ impl Queue {
         let mut busy = self.tx.sweep(&self.tap, &mut self.counters, clock)?;
         if woken.tap {
             self.rx.note_frames();
+        }
+        if woken.inbox {
+            self.rx.note_handed();
         }
         busy |= self.rx.sweep(&self.tap, &mut self.counters, clock)?;
         self.publish()?;
@@ -207,16 +214,27 @@ impl Queue {
         let events = self.events.wait_fd();
         let events = PollFd::new(&events, PollFlags::IN);
         let frames = PollFd::new(&self.tap, PollFlags::IN);
-        let mut all = [stop, events, frames];
+        let inbox = self.rx.inbox();
+        let handed = PollFd::from_borrowed_fd(inbox.unwrap_or(self.stop.as_fd()), PollFlags::IN);
+        let mut all = [stop, events, frames, handed];
         // Frames that cannot be taken do not wake us.
-        let watched = if self.rx.has_room() { 3 } else { 2 };
+        let watched = match (self.rx.has_room(), inbox) {
+            (false, _) => 2,
+            (true, None) => 3,
+            (true, Some(_)) => 4,
+        };
         let polled = poll(all.get_mut(..watched).unwrap_or_default(), timeout.as_ref());
         match polled {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(QueueFault::Poll(errno.into())),
         }
-        let [stop, event, tap] = all.map(|fd| !fd.revents().is_empty());
-        Ok(Woken { event, tap, stop })
+        let [stop, event, tap, inbox] = all.map(|fd| !fd.revents().is_empty());
+        Ok(Woken {
+            event,
+            tap,
+            inbox,
+            stop,
+        })
     }
 }
 

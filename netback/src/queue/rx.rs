@@ -4,18 +4,20 @@
 //! whatever comes out of the tap can be placed at once and nothing is kept here. A guest that posts
 //! none for too long loses its carrier, and with it what waits: nobody's memory fills up (NET-12).
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gntdev::{CopyDirection, CopySegment, Gntdev, GrantError, LocalPages, Mapping};
-use ring_proto::netif::{Ip, MAX_RX_FRAME, RxFeatures, RxOffload, RxPlan, RxRing, RxSlot};
+use ring_proto::netif::{Hash, Ip, MAX_RX_FRAME, RxFeatures, RxOffload, RxPlan, RxRing, RxSlot};
 use ring_proto::{DomId, Notify};
 use rustix::io::Errno;
 
+use super::steer::{Route, Steer};
 use super::{Clock, QueueFault, sys};
 use crate::headers::{self, Transport};
 use crate::metrics::Counters;
+use crate::steering::Handed;
 use crate::tap::TapQueue;
 use crate::vif::Vif;
 use crate::vnet::{self, ToGuest, VNET_LEN};
@@ -29,6 +31,8 @@ pub(super) struct Rx {
     vif: Arc<Vif>,
     pages: LocalPages,
     features: RxFeatures,
+    /// If the guest has a control ring.
+    steer: Option<Steer>,
     /// Requests that the longest frame takes.
     most: u32,
     /// So many wait, as far as is known.
@@ -48,6 +52,7 @@ impl Rx {
         ring: RxRing<Mapping>,
         grants: Arc<Gntdev>,
         vif: Arc<Vif>,
+        steer: Option<Steer>,
     ) -> Result<Self, GrantError> {
         let features = vif.rx_features();
         Ok(Self {
@@ -58,6 +63,7 @@ impl Rx {
             vif,
             pages: LocalPages::new(PAGES)?,
             features,
+            steer,
             room: false,
             frames: true,
             without_room: None,
@@ -70,6 +76,18 @@ impl Rx {
     /// The tap is readable.
     pub(super) const fn note_frames(&mut self) {
         self.frames = true;
+    }
+
+    /// Another queue has read frames for this one.
+    pub(super) fn note_handed(&mut self) {
+        if let Some(steer) = &mut self.steer {
+            steer.note_handed();
+        }
+    }
+
+    /// For poll: readable when another queue has read frames for this one.
+    pub(super) fn inbox(&self) -> Option<BorrowedFd<'_>> {
+        self.steer.as_ref().and_then(Steer::wake_fd)
     }
 
     /// Is there room for a frame, so that the tap is worth waiting for?
@@ -94,8 +112,11 @@ impl Rx {
 
     /// Moves frames from the tap into private memory, and decides where each goes.
     fn fetch(&mut self, tap: &TapQueue, counters: &mut Counters) -> Result<bool, QueueFault> {
-        let mut fill = 0;
-        while self.frames && self.look_for_room()? {
+        let mut fill = self.fetch_handed(counters)?;
+        // Those that go elsewhere take up no room here: there is another bound.
+        let mut left = FRAMES;
+        while self.frames && left > 0 && self.look_for_room()? {
+            left -= 1;
             if fill + ROOM > self.pages.len() {
                 return Ok(true);
             }
@@ -118,7 +139,31 @@ impl Rx {
         Ok(false)
     }
 
-    /// Places a frame of `len` bytes at `at` in the guest's buffers; false if it is not for it.
+    /// The same with frames that other queues have read; how much of the memory they take up, which
+    /// leaves some for those of the tap.
+    fn fetch_handed(&mut self, counters: &mut Counters) -> Result<usize, QueueFault> {
+        let (mut fill, mut left) = (0, FRAMES);
+        while fill < HANDED && left > 0 && self.has_handed() && self.look_for_room()? {
+            left -= 1;
+            let Some(frame) = self.steer.as_mut().and_then(Steer::take) else {
+                break;
+            };
+            let at = fill + PAGE;
+            self.pages.write(at - VNET_LEN, &frame.bytes)?;
+            let Some((header, bytes)) = frame.bytes.split_first_chunk::<VNET_LEN>() else {
+                continue;
+            };
+            let head = bytes.get(..vnet::HEAD).unwrap_or(bytes);
+            let size = (at, bytes.len());
+            if self.put(size, header, head, frame.hash, counters)? {
+                fill = (at + bytes.len()).next_multiple_of(PAGE);
+            }
+        }
+        Ok(fill)
+    }
+
+    /// Looks at a frame of `len` bytes at `at`, and places it; false if it is not for this guest, or
+    /// not for this queue.
     fn place(
         &mut self,
         at: usize,
@@ -138,7 +183,49 @@ impl Rx {
             counters.rx_filtered += 1;
             return Ok(false);
         }
-        let plan = match self.plan(at, len, header, head) {
+        let hash = match self.steer.as_ref().map(|steer| steer.route(head)) {
+            None => None,
+            Some(Route::Here(hash)) => hash,
+            Some(Route::Queue(queue, hash)) => {
+                self.hand_over((at, len), queue, hash, counters)?;
+                return Ok(false);
+            }
+        };
+        self.put((at, len), header, head, hash, counters)
+    }
+
+    /// Gives the frame of `len` bytes at `at` to the queue that it belongs to.
+    #[cold]
+    fn hand_over(
+        &self,
+        (at, len): (usize, usize),
+        queue: u32,
+        hash: Option<Hash>,
+        counters: &mut Counters,
+    ) -> Result<(), QueueFault> {
+        let Some(inbox) = self.steer.as_ref().and_then(|steer| steer.inbox_of(queue)) else {
+            return Ok(());
+        };
+        let put = inbox.put(VNET_LEN + len, || {
+            let mut bytes = vec![0; VNET_LEN + len].into_boxed_slice();
+            self.pages.read(at - VNET_LEN, &mut bytes)?;
+            Ok::<_, GrantError>(Handed { bytes, hash })
+        })?;
+        counters.rx_handed += 1;
+        counters.rx_crowded += u64::from(!put);
+        Ok(())
+    }
+
+    /// Places a frame of `len` bytes at `at` in the guest's buffers; false if it cannot take it.
+    fn put(
+        &mut self,
+        (at, len): (usize, usize),
+        header: &vnet::Header,
+        head: &[u8],
+        hash: Option<Hash>,
+        counters: &mut Counters,
+    ) -> Result<bool, QueueFault> {
+        let plan = match self.plan((at, len), header, head, hash) {
             Ok(plan) => plan,
             Err(why) => {
                 tracing::debug!(why, "frame not given to the guest");
@@ -164,10 +251,10 @@ impl Rx {
     /// Decides how a frame is given to the guest, and does what nobody has done that it does not do.
     fn plan(
         &self,
-        at: usize,
-        len: usize,
+        (at, len): (usize, usize),
         header: &vnet::Header,
         head: &[u8],
+        hash: Option<Hash>,
     ) -> Result<RxPlan, String> {
         let told = vnet::to_guest(header, head).map_err(|unknown| unknown.to_string())?;
         let offload = match told {
@@ -182,7 +269,7 @@ impl Rx {
             }
         };
         let len = u32::try_from(len).unwrap_or(u32::MAX);
-        let plan = self.features.plan(len, offload, None);
+        let plan = self.features.plan(len, offload, hash);
         plan.map_err(|refusal| refusal.to_string())
     }
 
@@ -249,7 +336,10 @@ impl Rx {
 
     /// Takes over what was changed while the queue runs.
     fn follow_changes(&mut self) {
-        let features = self.vif.rx_features();
+        let features = RxFeatures {
+            hash: self.steer.as_mut().is_some_and(Steer::follow),
+            ..self.vif.rx_features()
+        };
         if features != self.features {
             self.most = features.most_requests(self.vif.mtu());
             self.features = features;
@@ -276,7 +366,8 @@ impl Rx {
             return Ok(());
         }
         if !self.stalled {
-            if !tap.has_frames() {
+            let handed = self.steer.as_ref().is_some_and(Steer::holds_frames);
+            if !handed && !tap.has_frames() {
                 self.without_room = Some(now);
                 return Ok(());
             }
@@ -288,6 +379,12 @@ impl Rx {
 
     /// Throws away what waits, but not for ever: without carrier nothing comes after it.
     fn drop_frames(&mut self, tap: &TapQueue, counters: &mut Counters) -> Result<(), QueueFault> {
+        for _ in 0..DROPS {
+            if self.steer.as_mut().and_then(Steer::take).is_none() {
+                break;
+            }
+            counters.rx_dropped += 1;
+        }
         for _ in 0..DROPS {
             match sys::receive(tap.as_fd(), &self.pages, (PAGE, VNET_LEN + FRAME)) {
                 Ok(_) => counters.rx_dropped += 1,
@@ -309,7 +406,11 @@ impl Rx {
         if !self.room {
             self.room = self.ring.rearm(self.most)?;
         }
-        Ok(self.room && self.frames)
+        Ok(self.room && (self.frames || self.has_handed()))
+    }
+
+    fn has_handed(&self) -> bool {
+        self.steer.as_ref().is_some_and(Steer::has_handed)
     }
 
     /// Has the guest posted buffers that were waited for?
@@ -321,7 +422,7 @@ impl Rx {
     /// tell.
     pub(super) fn look_at(&self) -> Option<Instant> {
         let since = self.without_room?;
-        if !self.vif.tells_of_buffers() && self.frames {
+        if !self.vif.tells_of_buffers() && (self.frames || self.has_handed()) {
             return Some(Instant::now() + UNTOLD);
         }
         (!self.stalled).then(|| since + STALL)
@@ -335,6 +436,10 @@ const FRAME: usize = MAX_RX_FRAME as usize;
 /// What the longest frame may take up: its header at the end of a page, and itself from the next
 /// page on, so that it is cut where our pages are.
 const ROOM: usize = PAGE + FRAME.next_multiple_of(PAGE);
+/// Frames of the tap, and of the inbox, that are looked at in one sweep.
+const FRAMES: u32 = 512;
+/// How much of the pages may be taken up by frames that other queues have read.
+const HANDED: usize = PAGES * PAGE / 2;
 /// How long a guest may go without room for a frame that waits.
 const STALL: Duration = Duration::from_secs(10);
 /// How often a frontend without `feature-rx-notify` is looked at while frames wait.
