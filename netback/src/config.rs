@@ -9,6 +9,7 @@ use broker::config::bounded;
 use serde::{Deserialize, Deserializer};
 
 use crate::features::QUEUES_MAX;
+use crate::vnet::{GSO_FLOOR, LEAST_GSO_FLOOR};
 
 /// Where the configuration is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/xen-backends/netback.toml";
@@ -61,7 +62,7 @@ impl Default for Config {
         let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             max_queues: u16::try_from(cpus.min(QUEUES)).unwrap_or(1),
-            gso_floor: 256,
+            gso_floor: GSO_FLOOR,
             queue_length: 1000,
         }
     }
@@ -80,7 +81,7 @@ fn max_queues<'de, D: Deserializer<'de>>(value: D) -> Result<u16, D::Error> {
 }
 
 fn gso_floor<'de, D: Deserializer<'de>>(value: D) -> Result<u16, D::Error> {
-    bounded(value, "gso-floor", 88, 1448)
+    bounded(value, "gso-floor", LEAST_GSO_FLOOR.into(), 1448)
 }
 
 fn queue_length<'de, D: Deserializer<'de>>(value: D) -> Result<u32, D::Error> {

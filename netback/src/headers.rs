@@ -30,6 +30,13 @@ pub const TCP: u8 = 6;
 /// UDP's protocol number.
 pub const UDP: u8 = 17;
 
+/// TCP's flag of a connection's first segment.
+pub const TCP_SYN: u8 = 2;
+/// TCP's flag of a segment that says that there is no such connection.
+pub const TCP_RST: u8 = 4;
+/// TCP's flag of a segment that points at an urgent byte.
+pub const TCP_URG: u8 = 32;
+
 /// Extension headers that are walked before a packet is taken for nonsense.
 pub const EXTENSIONS: usize = 8;
 
@@ -101,6 +108,12 @@ impl Transport {
         None
     }
 
+    /// Is there a VLAN tag in front of the IP packet?
+    #[must_use]
+    pub const fn is_tagged(&self) -> bool {
+        self.l3 != 14
+    }
+
     /// Where the checksum is in the transport's header; `None` unless it is TCP or UDP.
     #[must_use]
     pub const fn checksum_offset(&self) -> Option<u16> {
@@ -117,6 +130,12 @@ impl Transport {
         let words = usize::from(*head.get(self.l4 + 12)? >> 4);
         let complete = self.protocol == TCP && words >= 5 && self.l4 + 4 * words <= head.len();
         complete.then_some(4 * words)
+    }
+
+    /// TCP's flags, but for the newest (`AE`); `None` if they are not in `head`.
+    #[must_use]
+    pub fn tcp_flags(&self, head: &[u8]) -> Option<u8> {
+        head.get(self.l4 + 13).copied()
     }
 
     /// The addresses of source and destination, 8 or 32 bytes.

@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 
 use ring_proto::netif::{Gso, Ip, RxOffload, TxChecksum};
 
-use crate::headers::{TCP, Transport};
+use crate::headers::{TCP, TCP_RST, TCP_SYN, TCP_URG, Transport};
 
 /// Bytes of a header: `virtio_net_hdr_v1`, whose last field a tap ignores.
 pub const VNET_LEN: usize = 12;
@@ -43,6 +43,8 @@ pub enum ToGuest {
         start: u16,
         /// Where it goes, counted from there.
         offset: u16,
+        /// It is the one that a frontend looks at, so that the frame is known to be right then.
+        outermost: bool,
     },
 }
 
@@ -53,21 +55,35 @@ pub enum Untrue {
     NoChecksum,
     /// To be cut up, but not the TCP that was named.
     NotThatTcp(Ip),
-    /// To be cut up into more pieces than any honest sender needs.
-    TooManyPieces(usize),
+    /// To be cut up, though its TCP flags say that it cannot be.
+    NotStream(u8),
+    /// To be cut up, but the frame goes on for so many bytes behind the IP packet.
+    Trailer(usize),
     /// To be cut up into pieces that the interface would not take.
     LongPieces(usize),
     /// The IP header promises more bytes than there are, or too few for the headers that it has.
     Short,
 }
 
-/// Why a tap's frame is not given to a guest. This host's fault.
+/// Why a tap's frame is not given to a guest: to be cut up in no way that a frontend can be told.
+/// This host's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownGso(u8);
 
-/// Pieces that one packet may be cut into: 64 KiB at the smallest size that is offered by default, so
-/// that no packet of a slow path is lost, and no more.
-pub const MAX_PIECES: usize = 256;
+/// Fewest bytes that a guest may have in each piece, unless the configuration says otherwise.
+///
+/// It is what bounds the pieces of a packet, too: 64 KiB make 256. A tighter bound would cost honest
+/// guests whole packets, which they then send again, one piece each time-out. They cut by bytes:
+/// Linux fills 64 KiB whatever the MSS is (its own bound, `GSO_MAX_SEGS`, is 65535, and netfront sets
+/// none), and Windows asks for two pieces at least and any number at most. An MSS of 1448 makes 46
+/// pieces, but one of 536, of a peer or a path that knows no more than IPv4's least, 123, and with
+/// IP options or a tunnel some more. An MSS below 256 is met on networks of sensors only, whose
+/// windows are a segment or two: nothing is cut up for them.
+pub const GSO_FLOOR: u16 = 256;
+
+/// The lowest floor that can be configured: Linux's `TCP_MIN_MSS`, the least that an honest stack
+/// cuts a stream into. A packet may then have 745 pieces.
+pub const LEAST_GSO_FLOOR: u16 = 88;
 
 /// What to tell the tap about a guest's frame of `len` bytes that starts with `head`. If it is to be
 /// cut up, no piece is longer than `max_frame` bytes with all its headers: for network cards a long
@@ -108,7 +124,7 @@ pub fn from_guest(
     };
     let mut patch = None;
     if let Some(gso) = gso {
-        header.cut(&found, head, max_frame, gso)?;
+        header.cut(&found, (head, len), max_frame, gso)?;
         if checksum != TxChecksum::Blank {
             // Some frontends forget to say that the checksum is blank; then it may hold anything.
             let payload = u32::try_from(found.end - found.l4).map_err(|_long| Untrue::Short)?;
@@ -128,14 +144,9 @@ pub fn from_guest(
 /// [`UnknownGso`]: to be cut up in a way that was not asked for.
 pub fn to_guest(header: &Header, head: &[u8]) -> Result<ToGuest, UnknownGso> {
     let header = Fields::decode(header);
-    let size = NonZeroU16::new(header.size);
-    let gso = |ip| {
-        let size = size.ok_or(UnknownGso(header.kind))?;
-        Ok(ToGuest::Offload(RxOffload::Gso(Gso { ip, size })))
-    };
     match header.kind & !GSO_ECN {
-        GSO_TCPV4 => return gso(Ip::V4),
-        GSO_TCPV6 => return gso(Ip::V6),
+        GSO_TCPV4 => return header.uncut(Ip::V4, head),
+        GSO_TCPV6 => return header.uncut(Ip::V6, head),
         GSO_NONE => {}
         unknown => return Err(UnknownGso(unknown)),
     }
@@ -148,18 +159,17 @@ pub fn to_guest(header: &Header, head: &[u8]) -> Result<ToGuest, UnknownGso> {
         }));
     }
     // Frontends find the checksum by themselves, where they expect it: only there may it be blank.
-    let outermost = Transport::parse(head).filter(|found| {
-        let tagged = found.l3 != 14;
-        !tagged
-            && !found.fragment
+    let found = Transport::parse(head).filter(|found| {
+        !found.fragment
             && found.checksum_offset() == Some(header.offset)
             && found.l4 == usize::from(header.start)
     });
-    Ok(match outermost {
-        Some(found) => ToGuest::Offload(RxOffload::Blank(found.ip)),
-        None => ToGuest::Complete {
+    Ok(match found {
+        Some(found) if !found.is_tagged() => ToGuest::Offload(RxOffload::Blank(found.ip)),
+        found => ToGuest::Complete {
             start: header.start,
             offset: header.offset,
+            outermost: found.is_some(),
         },
     })
 }
@@ -179,7 +189,7 @@ impl Fields {
     fn cut(
         &mut self,
         found: &Transport,
-        head: &[u8],
+        (head, len): (&[u8], usize),
         max_frame: u32,
         gso: Gso,
     ) -> Result<(), Untrue> {
@@ -188,19 +198,25 @@ impl Fields {
         if found.ip != gso.ip || found.protocol != TCP {
             return Err(other);
         }
+        // Each piece would start or end a connection, or have the urgent byte in another place: no
+        // stack has such cut up by others (Linux `tcp_write_xmit` sends them one by one).
+        let flags = found.tcp_flags(head).ok_or(other)?;
+        if flags & (TCP_SYN | TCP_RST | TCP_URG) != 0 {
+            return Err(Untrue::NotStream(flags));
+        }
         let headers = found.l4 + tcp;
         let payload = found.end.checked_sub(headers).ok_or(Untrue::Short)?;
+        // The kernel cuts up all that there is, and would put the rest into the last piece.
+        if found.end < len {
+            return Err(Untrue::Trailer(len - found.end));
+        }
         let size = usize::from(gso.size.get());
         let longest = headers + payload.min(size);
         if longest > max_frame as usize {
             return Err(Untrue::LongPieces(longest));
         }
-        let pieces = payload.div_ceil(size);
-        if pieces > MAX_PIECES {
-            return Err(Untrue::TooManyPieces(pieces));
-        }
         // What fits one piece is no packet to be cut up, and the kernel says so to the log.
-        if pieces > 1 {
+        if payload > size {
             self.kind = match gso.ip {
                 Ip::V4 => GSO_TCPV4,
                 Ip::V6 => GSO_TCPV6,
@@ -209,6 +225,17 @@ impl Fields {
             self.size = gso.size.get();
         }
         Ok(())
+    }
+
+    /// A packet that stays whole: it is the TCP that a frontend will take it for.
+    fn uncut(&self, ip: Ip, head: &[u8]) -> Result<ToGuest, UnknownGso> {
+        let unknown = UnknownGso(self.kind);
+        let size = NonZeroU16::new(self.size).ok_or(unknown)?;
+        let found = Transport::parse(head).ok_or(unknown)?;
+        if found.ip != ip || found.protocol != TCP || found.fragment || found.is_tagged() {
+            return Err(unknown);
+        }
+        Ok(ToGuest::Offload(RxOffload::Gso(Gso { ip, size })))
     }
 
     fn encode(self) -> Header {
@@ -238,10 +265,16 @@ impl fmt::Display for Untrue {
         match *self {
             Self::NoChecksum => f.write_str("a blank checksum in what is not whole TCP or UDP"),
             Self::NotThatTcp(ip) => write!(f, "to be cut up, but not TCP over IP{ip:?}"),
-            Self::TooManyPieces(pieces) => {
+            Self::NotStream(flags) => {
                 write!(
                     f,
-                    "to be cut into {pieces} pieces, at most {MAX_PIECES} allowed"
+                    "to be cut up, but with TCP flags {flags:#04x}: SYN, RST and URG cannot be"
+                )
+            }
+            Self::Trailer(bytes) => {
+                write!(
+                    f,
+                    "to be cut up, but {bytes} bytes are not of the IP packet"
                 )
             }
             Self::LongPieces(longest) => {
@@ -259,7 +292,11 @@ impl std::error::Error for Untrue {}
 
 impl fmt::Display for UnknownGso {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GSO type {} of the tap was not asked for", self.0)
+        write!(
+            f,
+            "GSO type {} of the tap was not asked for, or not for such a packet",
+            self.0
+        )
     }
 }
 

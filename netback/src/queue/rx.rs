@@ -244,6 +244,9 @@ impl Rx {
         if placed {
             counters.rx_frames += 1;
             counters.rx_bytes += len as u64;
+        } else {
+            // Longer than the MTU was when the guest connected.
+            counters.rx_dropped += 1;
         }
         Ok(placed)
     }
@@ -261,11 +264,22 @@ impl Rx {
             ToGuest::Offload(RxOffload::Blank(ip)) if !self.takes_blank(ip) => {
                 let found = Transport::parse(head).ok_or("no transport")?;
                 let offset = found.checksum_offset().ok_or("no checksum")?;
-                self.complete((at, len), found.l4, usize::from(offset))?
+                self.complete((at, len), found.l4, usize::from(offset))?;
+                RxOffload::Validated
             }
             ToGuest::Offload(offload) => offload,
-            ToGuest::Complete { start, offset } => {
-                self.complete((at, len), start.into(), offset.into())?
+            ToGuest::Complete {
+                start,
+                offset,
+                outermost,
+            } => {
+                self.complete((at, len), start.into(), offset.into())?;
+                // Of another one inside, it says nothing about the frame.
+                if outermost {
+                    RxOffload::Validated
+                } else {
+                    RxOffload::Plain
+                }
             }
         };
         let len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -287,7 +301,7 @@ impl Rx {
         (at, len): (usize, usize),
         start: usize,
         offset: usize,
-    ) -> Result<RxOffload, String> {
+    ) -> Result<(), String> {
         let field = start + offset;
         if field + 2 > len {
             return Err(format!("a checksum at {field} of {len} bytes"));
@@ -307,8 +321,7 @@ impl Rx {
             sum => sum,
         };
         let written = self.pages.write(at + field, &sum.to_be_bytes());
-        written.map_err(outside)?;
-        Ok(RxOffload::Validated)
+        written.map_err(outside)
     }
 
     /// Copies what was placed. The guest is told where that was not possible.

@@ -113,14 +113,57 @@ fn net_08_what_is_cut_up_is_the_tcp_that_was_named() {
     }
 }
 
+/// The floor bounds the pieces: no packet at or above it has too many.
 #[test]
-fn net_08_pieces_are_counted_and_one_is_none() {
-    let most = ask(&tcp4(60_000), TxChecksum::Blank, gso(Ip::V4, 256)).unwrap();
-    assert_eq!(fields(&most.header).3, 256);
-    let more = ask(&tcp4(60_000), TxChecksum::Blank, gso(Ip::V4, 100));
-    assert_eq!(more, Err(Untrue::TooManyPieces(600)));
+fn net_08_the_longest_packet_may_be_cut_as_small_as_the_floor_allows_and_one_piece_is_none() {
+    let longest = tcp4(65_535 - 54);
+    for floor in [GSO_FLOOR, LEAST_GSO_FLOOR] {
+        let most = ask(&longest, TxChecksum::Blank, gso(Ip::V4, floor)).unwrap();
+        assert_eq!(fields(&most.header).3, floor);
+    }
     let one = ask(&tcp4(1000), TxChecksum::Blank, gso(Ip::V4, 1448)).unwrap();
     assert_eq!(fields(&one.header), (1, 0, 0, 0, 34, 16));
+}
+
+#[test]
+fn net_08_what_starts_or_ends_a_connection_is_not_cut_up() {
+    const FIN: u8 = 1;
+    const PSH: u8 = 8;
+    const ACK: u8 = 16;
+    const ECE: u8 = 64;
+    const CWR: u8 = 128;
+    for (frame, ip, at) in [(tcp4(5000), Ip::V4, 47), (tcp6(5000), Ip::V6, 67)] {
+        for flags in 0..=u8::MAX {
+            let mut frame = frame.clone();
+            frame[at] = flags;
+            let said = ask(&frame, TxChecksum::Blank, gso(ip, 1400));
+            let stream = flags & !(FIN | PSH | ACK | ECE | CWR) == 0;
+            let refused = Err(Untrue::NotStream(flags));
+            assert!(
+                if stream {
+                    said.is_ok()
+                } else {
+                    said == refused
+                },
+                "{flags:#x}"
+            );
+            // One segment may have them.
+            assert!(ask(&frame, TxChecksum::Blank, None).is_ok());
+        }
+    }
+}
+
+#[test]
+fn net_08_bytes_behind_the_ip_packet_are_not_cut_up_with_it() {
+    for (mut frame, ip) in [(tcp4(5000), Ip::V4), (tcp6(5000), Ip::V6)] {
+        frame.extend([0; 3]);
+        for checksum in [TxChecksum::Blank, TxChecksum::Plain] {
+            let said = ask(&frame, checksum, gso(ip, 1400));
+            assert_eq!(said, Err(Untrue::Trailer(3)));
+        }
+        // A frame that was filled up to Ethernet's least is as it should be.
+        assert!(ask(&frame, TxChecksum::Blank, None).is_ok());
+    }
 }
 
 #[test]
@@ -199,6 +242,7 @@ fn a_tap_says_what_is_left_undone() {
             ToGuest::Complete {
                 start: 60,
                 offset: 16,
+                outermost: false,
             },
         ),
         (
@@ -206,18 +250,29 @@ fn a_tap_says_what_is_left_undone() {
             ToGuest::Complete {
                 start: 34,
                 offset: 8,
+                outermost: false,
             },
         ),
     ];
     for (header, expected) in cases {
         assert_eq!(to_guest(&header, &frame), Ok(expected));
     }
+    let tag = [0x81, 0, 0, 5];
+    let tagged = [&frame[..12], &tag, &frame[12..]].concat();
+    let complete = ToGuest::Complete {
+        start: 38,
+        offset: 16,
+        outermost: true,
+    };
+    assert_eq!(to_guest(&header(1, 0, 0, 38, 16), &tagged), Ok(complete));
     let cut = to_guest(&header(1, GSO_TCPV4 | GSO_ECN, 1448, 34, 16), &frame);
     let offload = RxOffload::Gso(gso(Ip::V4, 1448).unwrap());
     assert_eq!(cut, Ok(ToGuest::Offload(offload)));
     for kind in [2, 3, 5, GSO_TCPV4] {
         assert!(to_guest(&header(1, kind, 0, 34, 16), &frame).is_err());
     }
+    let other = header(1, GSO_TCPV6, 1448, 34, 16);
+    assert_eq!(to_guest(&other, &frame), Err(UnknownGso(GSO_TCPV6)));
 }
 
 proptest! {

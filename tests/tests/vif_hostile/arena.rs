@@ -151,6 +151,11 @@ impl Arena {
         Ok((newcomer, wire))
     }
 
+    /// Frames that the neighbour has sent and received.
+    pub(crate) fn frames(&self) -> u64 {
+        self.neighbour.frames()
+    }
+
     /// Destroys the guest and looks at everything that must hold afterwards.
     pub(crate) fn clear(&mut self, newcomer: &Newcomer) -> anyhow::Result<()> {
         self.neighbour.goes_on(newcomer.before)?;

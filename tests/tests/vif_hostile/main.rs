@@ -9,11 +9,12 @@ mod arena;
 mod connections;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use gntdev::GrantStatus;
 use pv_tests::frontend::hostile::Ending;
-use pv_tests::frontend::hostile::nics::attacker::chain;
+use pv_tests::frontend::hostile::nics::attacker::{chain, data};
 use pv_tests::frontend::hostile::nics::{NetMove, moves};
 
 use crate::arena::Arena;
@@ -70,13 +71,49 @@ plays! {
     gnt_06_references_of_the_wrong_kind => "GNT-06",
     net_01_packets_without_end => "NET-01",
     net_02_slots_that_make_no_sense => "NET-02",
+    net_03_headers_over_several_slots => "NET-03",
     net_04_many_slots_and_few_bytes => "NET-04",
     net_05_slots_without_bytes => "NET-05",
     net_06_frames_that_are_none => "NET-06",
     net_07_frames_that_are_too_long => "NET-07",
     net_08_lies_about_long_packets => "NET-08",
     net_09_lies_about_checksums => "NET-09",
+    net_13_most_packets_are_dropped => "NET-13",
     net_21_joining_without_end => "NET-21",
+}
+
+/// A guest that sends the shortest frames as fast as it can does not keep another one's frames up:
+/// as long as it goes on, the neighbour's thousand frames go both ways, each of them verified.
+#[test]
+fn net_11_a_flood_of_short_frames_holds_up_nobody_else() -> anyhow::Result<()> {
+    let mut arena = Arena::open()?;
+    let (newcomer, mut attacker) = arena.attacker(0)?;
+    let page = attacker.page(&[0xee; 64])?;
+    let flood: Vec<_> = (0..200).map(|id| data(&page, id, 0, 14)).collect();
+    let (mut sent, before) = (0, arena.frames());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    attacker.push(&flood)?;
+    attacker.kick()?;
+    while arena.frames() < before + 1000 {
+        // Each is answered, and another one takes its place at once: the ring is never empty.
+        for slot in &flood {
+            attacker.answers("a short frame", std::slice::from_ref(slot), &[0])?;
+            attacker.push(std::slice::from_ref(slot))?;
+            sent += 1;
+            if sent % 32 == 0 {
+                attacker.kick()?;
+            }
+        }
+        ensure!(Instant::now() < deadline, "the neighbour is stuck");
+    }
+    attacker.kick()?;
+    for slot in &flood {
+        attacker.answers("a last frame", std::slice::from_ref(slot), &[0])?;
+    }
+    ensure!(sent > 1000, "{sent} frames are no flood");
+    attacker.forget_seen()?;
+    arena.clear(&newcomer)?;
+    arena.close()
 }
 
 /// The hypervisor refuses one page of many, for each of its reasons.

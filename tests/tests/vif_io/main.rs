@@ -1,7 +1,9 @@
 //! Verified frames both ways between a scripted guest and the host's network, through the real
 //! daemon and a real tap, for every shape of a connection.
 
+mod neighbours;
 mod offloads;
+mod strangers;
 mod tcp;
 
 use anyhow::Context;

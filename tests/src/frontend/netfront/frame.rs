@@ -134,6 +134,8 @@ pub mod tcp_flag {
     pub const RST: u8 = 4;
     /// Acknowledges.
     pub const ACK: u8 = 16;
+    /// Points at an urgent byte.
+    pub const URG: u8 = 32;
 }
 
 /// Bytes of a TCP or IPv4 header without options.

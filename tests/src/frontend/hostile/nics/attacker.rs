@@ -234,10 +234,10 @@ impl NetAttacker {
     pub fn expect(&mut self, what: &str, slots: &[TxSent], statuses: &[i16]) -> anyhow::Result<()> {
         self.push(slots)?;
         self.kick()?;
-        self.answers(what, slots, statuses)
+        self.answers(what, slots, statuses).map(drop)
     }
 
-    /// Waits for the answers to the slots of one packet.
+    /// Waits for the answers to the slots of one packet; their status.
     ///
     /// # Errors
     /// As [`expect`](Self::expect).
@@ -246,7 +246,7 @@ impl NetAttacker {
         what: &str,
         slots: &[TxSent],
         statuses: &[i16],
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<i16> {
         let mut said = None;
         for (at, slot) in slots.iter().enumerate() {
             let answer = self.answer();
@@ -270,7 +270,7 @@ impl NetAttacker {
             statuses.contains(&said),
             "{what}: status {said} instead of {statuses:?}"
         );
-        Ok(())
+        Ok(said)
     }
 
     /// A good packet is served: a frame gets to the other end, and nothing else of this guest has

@@ -8,17 +8,23 @@ use ring_proto::netif::{Extra, Gso, Ip, TxSent, tx_flag};
 
 use super::NetMove;
 use super::attacker::{NetAttacker, slot};
+use crate::frontend::buffers::Lent;
 use crate::frontend::netfront::frame::{Segment, Sum, tcp_flag};
 use crate::frontend::netfront::wire::HOST;
 
-const MSS: u16 = 1400;
-const BLANK: u16 = tx_flag::CSUM_BLANK | tx_flag::DATA_VALIDATED;
+pub(super) const MSS: u16 = 1400;
+/// Leaves room for more headers.
+const LESS: u16 = 1300;
+pub(super) const BLANK: u16 = tx_flag::CSUM_BLANK | tx_flag::DATA_VALIDATED;
 
 /// The moves.
 pub const MOVES: &[NetMove] = &[
     NetMove::new("NET-08", "sizes of pieces", sizes),
     NetMove::new("NET-08", "ways to cut up that do not exist", ways),
     NetMove::new("NET-08", "headers that are not those of long TCP", not_tcp),
+    NetMove::new("NET-08", "TCP flags of no stream", not_a_stream),
+    NetMove::new("NET-08", "bytes behind the IP packet", trailers),
+    NetMove::new("NET-08", "headers in front of TCP", behind_headers),
     NetMove::new(
         "NET-09",
         "blank checksums where there are none",
@@ -26,7 +32,7 @@ pub const MOVES: &[NetMove] = &[
     ),
 ];
 
-fn segment(ip: Ip, mac: [u8; 6], payload: &[u8]) -> Segment<'_> {
+pub(super) fn segment(ip: Ip, mac: [u8; 6], payload: &[u8]) -> Segment<'_> {
     let addresses = match ip {
         Ip::V4 => (
             IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
@@ -58,6 +64,27 @@ fn packet(
     extras: &[Extra],
     statuses: &[i16],
 ) -> anyhow::Result<()> {
+    let (slots, pages) = laid_out(attacker, frame, flags, extras)?;
+    let sent = attacker.expect(what, &slots, statuses);
+    give_back(attacker, pages)?;
+    sent
+}
+
+/// Ends the grants of some pages.
+pub(super) fn give_back(attacker: &NetAttacker, pages: Vec<Lent>) -> anyhow::Result<()> {
+    for page in pages {
+        attacker.domain().end_access(page.gref)?;
+    }
+    Ok(())
+}
+
+/// A frame as the slots of one packet, and the pages that they are about.
+pub(super) fn laid_out(
+    attacker: &NetAttacker,
+    frame: &[u8],
+    flags: u16,
+    extras: &[Extra],
+) -> anyhow::Result<(Vec<TxSent>, Vec<Lent>)> {
     let mut slots = Vec::new();
     let mut pages = Vec::new();
     let chunks = frame.chunks(4096).count();
@@ -86,14 +113,10 @@ fn packet(
         }
         pages.push(page);
     }
-    let sent = attacker.expect(what, &slots, statuses);
-    for page in pages {
-        attacker.domain().end_access(page.gref)?;
-    }
-    sent
+    Ok((slots, pages))
 }
 
-fn gso(ip: Ip, size: u16) -> Extra {
+pub(super) fn gso(ip: Ip, size: u16) -> Extra {
     match NonZeroU16::new(size) {
         Some(size) => Extra::gso(Gso { ip, size }),
         None => Extra::new(Extra::GSO, [0, 0, 1, 0, 0, 0]),
@@ -220,6 +243,136 @@ fn not_tcp(attacker: &mut NetAttacker) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Pieces of a segment that starts or ends a connection, or has an urgent byte, would each do so.
+fn not_a_stream(attacker: &mut NetAttacker) -> anyhow::Result<()> {
+    let payload = vec![0x33; 20_000];
+    for ip in [Ip::V4, Ip::V6] {
+        let plain = segment(ip, attacker.mac(), &payload);
+        let mut through = 0;
+        for flags in 0..=u8::MAX {
+            let frame = Segment { flags, ..plain }.frame(Sum::Blank);
+            let stream = flags & (tcp_flag::SYN | tcp_flag::RST | tcp_flag::URG) == 0;
+            through += usize::from(stream);
+            let status = if stream { 0 } else { -1 };
+            let what = format!("{ip}: TCP flags {flags:#x}");
+            packet(attacker, &what, &frame, BLANK, &[gso(ip, MSS)], &[status])?;
+        }
+        let seen = attacker.forget_seen()?;
+        ensure!(seen == through, "{seen} of {through} frames got through");
+    }
+    Ok(())
+}
+
+/// The kernel would make a piece of the stream out of them.
+fn trailers(attacker: &mut NetAttacker) -> anyhow::Result<()> {
+    let payload = vec![0x44; 20_000];
+    for ip in [Ip::V4, Ip::V6] {
+        let mut frame = segment(ip, attacker.mac(), &payload).frame(Sum::Blank);
+        for more in [1, 7, 1400, 20_000] {
+            let whole = frame.len();
+            frame.resize(whole + more, 0x55);
+            for flags in [BLANK, 0] {
+                let what = format!("{ip}: {more} bytes behind it, flags {flags}");
+                packet(attacker, &what, &frame, flags, &[gso(ip, MSS)], &[-1])?;
+            }
+            frame.truncate(whole);
+        }
+    }
+    ensure!(attacker.forget_seen()? == 0, "something got through");
+    Ok(())
+}
+
+/// A frame with some bytes in between, behind what comes before the IP packet or the IP header; the
+/// type in front of them changed to that of theirs.
+fn inserted(frame: &[u8], at: usize, kind: (usize, &[u8]), bytes: &[u8]) -> Vec<u8> {
+    let mut frame = [&frame[..at], bytes, &frame[at..]].concat();
+    let (place, value) = kind;
+    frame[place..place + value.len()].copy_from_slice(value);
+    frame
+}
+
+/// TCP over IPv6 with extension headers, the first of this kind.
+fn extended(plain: &Segment<'_>, first: u8, extensions: &[u8]) -> Vec<u8> {
+    let frame = plain.frame(Sum::Blank);
+    let len = u16::try_from(frame.len() - 54 + extensions.len());
+    let mut frame = inserted(&frame, 54, (20, &[first]), extensions);
+    frame[18..20].copy_from_slice(&len.unwrap_or(0).to_be_bytes());
+    frame
+}
+
+/// Headers of options for the destination, in front of TCP; each is so many times 8 bytes longer
+/// than 8.
+fn options(headers: usize, more: u8) -> Vec<u8> {
+    let one = 8 + 8 * usize::from(more);
+    let mut extensions = vec![0; headers * one];
+    for (at, header) in extensions.chunks_exact_mut(one).enumerate() {
+        let next = if at + 1 == headers { 6 } else { 60 };
+        // Filled up with one option.
+        let option = u8::try_from(one - 4).unwrap_or(0);
+        header[..4].copy_from_slice(&[next, more, 1, option]);
+    }
+    extensions
+}
+
+/// VLAN tags and IPv6 extension headers, as many as anybody has, and more.
+fn behind_headers(attacker: &mut NetAttacker) -> anyhow::Result<()> {
+    let payload = vec![0x66; 20_000];
+    for ip in [Ip::V4, Ip::V6] {
+        let plain = segment(ip, attacker.mac(), &payload).frame(Sum::Blank);
+        let mut frame = plain.clone();
+        for tags in 1..=4 {
+            let inner = [0, 5, frame[12], frame[13]];
+            frame = inserted(&frame, 14, (12, &[0x81, 0]), &inner);
+            let status = if tags <= 2 { 0 } else { -1 };
+            let what = format!("{ip}: {tags} tags");
+            packet(attacker, &what, &frame, BLANK, &[gso(ip, LESS)], &[status])?;
+            ensure!(
+                attacker.forget_seen()? == usize::from(status == 0),
+                "{what}"
+            );
+        }
+    }
+    let plain = segment(Ip::V6, attacker.mac(), &payload);
+    for (headers, more, status) in [(1, 0, 0), (7, 0, 0), (9, 0, -1), (3, 7, -1), (1, 30, -1)] {
+        let one = 8 + 8 * usize::from(more);
+        let frame = extended(&plain, 60, &options(headers, more));
+        let what = format!("{headers} extension headers of {one} bytes");
+        for flags in [BLANK, 0] {
+            packet(
+                attacker,
+                &what,
+                &frame,
+                flags,
+                &[gso(Ip::V6, LESS)],
+                &[status],
+            )?;
+        }
+        let seen = attacker.forget_seen()?;
+        ensure!(
+            seen == if status == 0 { 2 } else { 0 },
+            "{what}: {seen} frames"
+        );
+    }
+    // A fragment header, of all that there is and of a part.
+    for (offset, status) in [([0, 0], 0), ([0, 1], -1), ([1, 0], -1)] {
+        let frame = extended(&plain, 44, &[6, 0, offset[0], offset[1], 0, 0, 0, 9]);
+        let what = format!("fragment {offset:?}");
+        packet(
+            attacker,
+            &what,
+            &frame,
+            BLANK,
+            &[gso(Ip::V6, LESS)],
+            &[status],
+        )?;
+        ensure!(
+            attacker.forget_seen()? == usize::from(status == 0),
+            "{what}"
+        );
+    }
+    Ok(())
+}
+
 fn no_checksum(attacker: &mut NetAttacker) -> anyhow::Result<()> {
     let payload = vec![0; 1000];
     for (ip, changes) in [(Ip::V4, V4), (Ip::V6, V6)] {
@@ -239,6 +392,13 @@ fn no_checksum(attacker: &mut NetAttacker) -> anyhow::Result<()> {
             let what = format!("{ip}: {len} bytes");
             packet(attacker, &what, &blank[..len], BLANK, &[], &[-1])?;
         }
+    }
+    // So far behind that nobody looks for it there.
+    let plain = segment(Ip::V6, attacker.mac(), &payload);
+    for (headers, more) in [(9, 0), (3, 7), (1, 30), (2, 25)] {
+        let frame = extended(&plain, 60, &options(headers, more));
+        let what = format!("behind {headers} headers and {more}");
+        packet(attacker, &what, &frame, BLANK, &[], &[-1])?;
     }
     ensure!(attacker.forget_seen()? == 0, "something got through");
     Ok(())

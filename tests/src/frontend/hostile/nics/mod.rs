@@ -9,9 +9,11 @@
 //! - [`grants`]: references that lead nowhere, or to the wrong place (GNT)
 //! - [`slots`]: packets in slots that make no sense (NET-01 to NET-07)
 //! - [`lies`]: packets that are not what is said about them (NET-08, NET-09)
+//! - [`drops`]: packets of chance, most of which are refused (NET-13)
 //! - [`offers`]: what is written to xenstore (CON)
 
 pub mod attacker;
+pub mod drops;
 pub mod grants;
 pub mod lies;
 pub mod offers;
@@ -73,5 +75,12 @@ impl NetMove {
 /// All moves of connected frontends.
 #[must_use]
 pub fn moves() -> Vec<NetMove> {
-    [ring::MOVES, grants::MOVES, slots::MOVES, lies::MOVES].concat()
+    [
+        ring::MOVES,
+        grants::MOVES,
+        slots::MOVES,
+        lies::MOVES,
+        drops::MOVES,
+    ]
+    .concat()
 }

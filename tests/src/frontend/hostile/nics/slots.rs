@@ -1,11 +1,13 @@
-//! NET-01 to NET-07: packets in slots that make no sense.
+//! NET-01 to NET-07: packets in slots that make no sense, or that nobody would choose.
 
-use anyhow::ensure;
-use ring_proto::netif::{Extra, TxSent, tx_flag};
+use anyhow::{Context, ensure};
+use ring_proto::netif::{Extra, Ip, TxSent, tx_flag};
 
 use super::NetMove;
 use super::attacker::{NetAttacker, chain, data, slot, with_extras};
-use crate::frontend::netfront::frame::numbered;
+use super::lies::{BLANK, MSS, gso, segment};
+use crate::frontend::buffers::Lent;
+use crate::frontend::netfront::frame::{Segment, Sum, numbered};
 use crate::frontend::netfront::wire::HOST;
 
 /// Slots that a packet may have, that it may have without being an attack, and one more.
@@ -43,6 +45,7 @@ pub const MOVES: &[NetMove] = &[
         a.kick()
     })
     .closes(),
+    NetMove::new("NET-03", "headers over three slots", split_headers),
     NetMove::new("NET-04", "many slots and few bytes", many_and_small),
     NetMove::new("NET-05", "slots without bytes", empty_slots),
     NetMove::new("NET-06", "frames that are none", too_short),
@@ -134,6 +137,54 @@ fn crossing(attacker: &mut NetAttacker, at: usize, slots: u16) -> anyhow::Result
     std::mem::forget(page);
     attacker.push(&packet)?;
     attacker.kick()
+}
+
+/// However the headers of a packet to be cut up are scattered, the other end gets them in one piece.
+fn split_headers(attacker: &mut NetAttacker) -> anyhow::Result<()> {
+    let payload = vec![0x77; 3000];
+    for ip in [Ip::V4, Ip::V6] {
+        let plain = segment(ip, attacker.mac(), &payload);
+        let options = &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+        let long = Segment { options, ..plain };
+        let (headers, frame) = (long.headers(), long.frame(Sum::Blank));
+        let page = attacker.page(&frame)?;
+        for first in 1..=headers {
+            for second in first..=headers {
+                let what = format!("{ip}: cut at {first} and {second}");
+                let slots = cut_at(&page, frame.len(), &[first, second], gso(ip, MSS))?;
+                attacker.expect(&what, &slots, &[0])?;
+                let seen = attacker.peer.take()?;
+                let seen = seen.with_context(|| format!("{what}: nothing is seen"))?;
+                ensure!(seen.bytes == frame, "{what}: other bytes");
+                // What the kernel has in one piece.
+                let undone = seen.undone;
+                ensure!(usize::from(undone.headers) >= headers, "{what}: {undone:?}");
+            }
+        }
+        attacker.domain().end_access(page.gref)?;
+    }
+    Ok(())
+}
+
+/// The slots of a packet of `len` bytes in one page, cut at some places.
+fn cut_at(page: &Lent, len: usize, cuts: &[usize], info: Extra) -> anyhow::Result<Vec<TxSent>> {
+    let ends = cuts.iter().copied().chain([len]);
+    let starts = [0].into_iter().chain(cuts.iter().copied());
+    let mut slots = Vec::new();
+    for (start, end) in starts.zip(ends) {
+        let more = if end < len { tx_flag::MORE_DATA } else { 0 };
+        let (flags, size) = match slots.len() {
+            0 => (BLANK | tx_flag::EXTRA_INFO, len),
+            _ => (0, end - start),
+        };
+        let id = u16::try_from(slots.len())?;
+        let (offset, size) = (u16::try_from(start)?, u16::try_from(size)?);
+        slots.push(slot(page.gref, offset, id, flags | more, size));
+        if id == 0 {
+            slots.push(TxSent::Extra(info));
+        }
+    }
+    Ok(slots)
 }
 
 fn many_and_small(attacker: &mut NetAttacker) -> anyhow::Result<()> {
