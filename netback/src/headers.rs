@@ -176,7 +176,9 @@ pub const fn fold(mut sum: u64) -> u16 {
     u16::from_be_bytes([high, low])
 }
 
-fn u16_at(head: &[u8], at: usize) -> Option<u16> {
+/// Two bytes at `at`, as the network has them; `None` if they are not there.
+#[must_use]
+pub fn u16_at(head: &[u8], at: usize) -> Option<u16> {
     let bytes = head.get(at..at + 2)?;
     Some(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]))
 }

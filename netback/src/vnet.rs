@@ -4,11 +4,14 @@
 //! from its own headers, in private memory, and a checksum that a guest calls right is passed on as
 //! one that nobody has looked at (NET-08, NET-09, NET-10).
 
+mod pieces;
+
 use std::fmt;
 use std::num::NonZeroU16;
 
 use ring_proto::netif::{Gso, Ip, RxOffload, TxChecksum};
 
+pub use self::pieces::Pieces;
 use crate::headers::{TCP, TCP_RST, TCP_SYN, TCP_URG, Transport};
 
 /// Bytes of a header: `virtio_net_hdr_v1`, whose last field a tap ignores.
@@ -36,6 +39,8 @@ pub struct FromGuest {
 pub enum ToGuest {
     /// The guest can be told.
     Offload(RxOffload),
+    /// To be cut up here: behind a VLAN tag, no guest can be told.
+    Cut(Gso),
     /// A checksum that netif has no words for: to be completed here, from `start` to the end of the
     /// frame, and put at `start + offset`.
     Complete {
@@ -227,15 +232,20 @@ impl Fields {
         Ok(())
     }
 
-    /// A packet that stays whole: it is the TCP that a frontend will take it for.
+    /// A packet that the tap has left whole: it is TCP as a frontend will look for it.
     fn uncut(&self, ip: Ip, head: &[u8]) -> Result<ToGuest, UnknownGso> {
         let unknown = UnknownGso(self.kind);
         let size = NonZeroU16::new(self.size).ok_or(unknown)?;
         let found = Transport::parse(head).ok_or(unknown)?;
-        if found.ip != ip || found.protocol != TCP || found.fragment || found.is_tagged() {
+        if found.ip != ip || found.protocol != TCP || found.fragment {
             return Err(unknown);
         }
-        Ok(ToGuest::Offload(RxOffload::Gso(Gso { ip, size })))
+        let gso = Gso { ip, size };
+        Ok(if found.is_tagged() {
+            ToGuest::Cut(gso)
+        } else {
+            ToGuest::Offload(RxOffload::Gso(gso))
+        })
     }
 
     fn encode(self) -> Header {

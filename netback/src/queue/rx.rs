@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gntdev::{CopyDirection, CopySegment, Gntdev, GrantError, LocalPages, Mapping};
-use ring_proto::netif::{Hash, Ip, MAX_RX_FRAME, RxFeatures, RxOffload, RxPlan, RxRing, RxSlot};
+use ring_proto::netif::{
+    Gso, Hash, Ip, MAX_RX_FRAME, RxFeatures, RxOffload, RxPlan, RxRing, RxSlot,
+};
 use ring_proto::{DomId, Notify};
 use rustix::io::Errno;
 
@@ -20,7 +22,7 @@ use crate::metrics::Counters;
 use crate::steering::Handed;
 use crate::tap::TapQueue;
 use crate::vif::Vif;
-use crate::vnet::{self, ToGuest, VNET_LEN};
+use crate::vnet::{self, Pieces, ToGuest, VNET_LEN};
 
 /// The receiving half of a queue.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(super) struct Rx {
     stalled: bool,
     copies: Vec<CopySegment>,
     owners: Vec<RxSlot>,
+    /// A packet of which the guest has not got all pieces: nothing else is fetched before.
+    cutting: Option<Pieces>,
 }
 
 impl Rx {
@@ -70,6 +74,7 @@ impl Rx {
             stalled: false,
             copies: Vec::new(),
             owners: Vec::new(),
+            cutting: None,
         })
     }
 
@@ -115,12 +120,19 @@ impl Rx {
         let mut fill = self.fetch_handed(counters)?;
         // Those that go elsewhere take up no room here: there is another bound.
         let mut left = FRAMES;
-        while self.frames && left > 0 && self.look_for_room()? {
+        while (self.frames || self.cutting.is_some()) && left > 0 && self.look_for_room()? {
             left -= 1;
             if fill + ROOM > self.pages.len() {
                 return Ok(true);
             }
             let at = fill + PAGE;
+            if let Some(len) = self.put_piece(at, counters)? {
+                fill = (at + len).next_multiple_of(PAGE);
+                continue;
+            }
+            if !self.frames {
+                break;
+            }
             let header = at - VNET_LEN;
             let got = match sys::receive(tap.as_fd(), &self.pages, (header, VNET_LEN + FRAME)) {
                 Ok(got) => got,
@@ -143,7 +155,10 @@ impl Rx {
     /// leaves some for those of the tap.
     fn fetch_handed(&mut self, counters: &mut Counters) -> Result<usize, QueueFault> {
         let (mut fill, mut left) = (0, FRAMES);
-        while fill < HANDED && left > 0 && self.has_handed() && self.look_for_room()? {
+        while fill < HANDED && left > 0 && self.cutting.is_none() && self.has_handed() {
+            if !self.look_for_room()? {
+                break;
+            }
             left -= 1;
             let Some(frame) = self.steer.as_mut().and_then(Steer::take) else {
                 break;
@@ -155,7 +170,7 @@ impl Rx {
             };
             let head = bytes.get(..vnet::HEAD).unwrap_or(bytes);
             let size = (at, bytes.len());
-            if self.put(size, header, head, frame.hash, counters)? {
+            if self.admit(size, header, head, frame.hash, counters)? {
                 fill = (at + bytes.len()).next_multiple_of(PAGE);
             }
         }
@@ -191,7 +206,7 @@ impl Rx {
                 return Ok(false);
             }
         };
-        self.put((at, len), header, head, hash, counters)
+        self.admit((at, len), header, head, hash, counters)
     }
 
     /// Gives the frame of `len` bytes at `at` to the queue that it belongs to.
@@ -216,8 +231,9 @@ impl Rx {
         Ok(())
     }
 
-    /// Places a frame of `len` bytes at `at` in the guest's buffers; false if it cannot take it.
-    fn put(
+    /// Places a frame of `len` bytes at `at` that belongs to this queue, whole or cut up; false if it
+    /// takes up no room now.
+    fn admit(
         &mut self,
         (at, len): (usize, usize),
         header: &vnet::Header,
@@ -225,7 +241,25 @@ impl Rx {
         hash: Option<Hash>,
         counters: &mut Counters,
     ) -> Result<bool, QueueFault> {
-        let plan = match self.plan((at, len), header, head, hash) {
+        let told = match vnet::to_guest(header, head) {
+            Ok(ToGuest::Cut(gso)) => {
+                self.start_cutting((at, len), gso, counters)?;
+                return Ok(false);
+            }
+            told => told.map_err(|unknown| unknown.to_string()),
+        };
+        let plan = told.and_then(|told| self.plan((at, len), told, head, hash));
+        self.put((at, len), plan, counters)
+    }
+
+    /// Places a frame as planned, unless it must not be given to the guest; whether it was placed.
+    fn put(
+        &mut self,
+        (at, len): (usize, usize),
+        plan: Result<RxPlan, String>,
+        counters: &mut Counters,
+    ) -> Result<bool, QueueFault> {
+        let plan = match plan {
             Ok(plan) => plan,
             Err(why) => {
                 tracing::debug!(why, "frame not given to the guest");
@@ -255,11 +289,10 @@ impl Rx {
     fn plan(
         &self,
         (at, len): (usize, usize),
-        header: &vnet::Header,
+        told: ToGuest,
         head: &[u8],
         hash: Option<Hash>,
     ) -> Result<RxPlan, String> {
-        let told = vnet::to_guest(header, head).map_err(|unknown| unknown.to_string())?;
         let offload = match told {
             ToGuest::Offload(RxOffload::Blank(ip)) if !self.takes_blank(ip) => {
                 let found = Transport::parse(head).ok_or("no transport")?;
@@ -268,6 +301,7 @@ impl Rx {
                 RxOffload::Validated
             }
             ToGuest::Offload(offload) => offload,
+            ToGuest::Cut(_) => return Err("a packet in pieces has no plan".to_owned()),
             ToGuest::Complete {
                 start,
                 offset,
@@ -322,6 +356,45 @@ impl Rx {
         };
         let written = self.pages.write(at + field, &sum.to_be_bytes());
         written.map_err(outside)
+    }
+
+    /// The guest gets the packet of `len` bytes at `at` in pieces, as it has room for them.
+    #[cold]
+    fn start_cutting(
+        &mut self,
+        (at, len): (usize, usize),
+        gso: Gso,
+        counters: &mut Counters,
+    ) -> Result<(), QueueFault> {
+        let mut frame = vec![0; len];
+        self.pages.read(at, &mut frame)?;
+        self.cutting = Pieces::of(frame, gso);
+        if self.cutting.is_none() {
+            counters.rx_refused += 1;
+        }
+        Ok(())
+    }
+
+    /// Places the next piece of a packet that is being cut up, through private memory at `at`; its
+    /// length, or `None` if there is no such packet any more.
+    fn put_piece(
+        &mut self,
+        at: usize,
+        counters: &mut Counters,
+    ) -> Result<Option<usize>, QueueFault> {
+        let Some(pieces) = &mut self.cutting else {
+            return Ok(None);
+        };
+        let Some(piece) = pieces.next() else {
+            self.cutting = None;
+            return Ok(None);
+        };
+        self.pages.write(at, &piece)?;
+        let len = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        let plan = self.features.plan(len, RxOffload::Validated, None);
+        let plan = plan.map_err(|refusal| refusal.to_string());
+        self.put((at, piece.len()), plan, counters)?;
+        Ok(Some(piece.len()))
     }
 
     /// Copies what was placed. The guest is told where that was not possible.
@@ -392,6 +465,9 @@ impl Rx {
 
     /// Throws away what waits, but not for ever: without carrier nothing comes after it.
     fn drop_frames(&mut self, tap: &TapQueue, counters: &mut Counters) -> Result<(), QueueFault> {
+        if self.cutting.take().is_some() {
+            counters.rx_dropped += 1;
+        }
         for _ in 0..DROPS {
             if self.steer.as_mut().and_then(Steer::take).is_none() {
                 break;

@@ -257,6 +257,7 @@ fn a_tap_says_what_is_left_undone() {
     for (header, expected) in cases {
         assert_eq!(to_guest(&header, &frame), Ok(expected));
     }
+    let cut = header(1, GSO_TCPV4, 1448, 38, 16);
     let tag = [0x81, 0, 0, 5];
     let tagged = [&frame[..12], &tag, &frame[12..]].concat();
     let complete = ToGuest::Complete {
@@ -265,6 +266,8 @@ fn a_tap_says_what_is_left_undone() {
         outermost: true,
     };
     assert_eq!(to_guest(&header(1, 0, 0, 38, 16), &tagged), Ok(complete));
+    let pieces = ToGuest::Cut(gso(Ip::V4, 1448).unwrap());
+    assert_eq!(to_guest(&cut, &tagged), Ok(pieces));
     let cut = to_guest(&header(1, GSO_TCPV4 | GSO_ECN, 1448, 34, 16), &frame);
     let offload = RxOffload::Gso(gso(Ip::V4, 1448).unwrap());
     assert_eq!(cut, Ok(ToGuest::Offload(offload)));

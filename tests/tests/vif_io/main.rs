@@ -4,6 +4,7 @@
 mod neighbours;
 mod offloads;
 mod strangers;
+mod tags;
 mod tcp;
 
 use anyhow::Context;

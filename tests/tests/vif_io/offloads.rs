@@ -11,11 +11,18 @@ use pv_tests::network::Undone;
 use pv_tests::toolstack::NicLine;
 use ring_proto::netif::{Extra, Gso, Ip, rx_flag, tx_flag};
 
+use super::support::datagram;
 use super::{MAC, NO_OFFLOADS, guest_v4, guest_v6, host_v4, host_v6, receive, seen, with_wire};
 
 const BOTH: u16 = rx_flag::CSUM_BLANK | rx_flag::DATA_VALIDATED;
 
 const MSS: u16 = 1400;
+
+/// As a Linux guest without IPv6 checksums.
+const ONLY_V4: NetShape = NetShape {
+    blank_v6: false,
+    ..NetShape::LINUX
+};
 
 fn nic() -> NicLine {
     NicLine::new(0, MAC)
@@ -208,6 +215,46 @@ fn net_14_a_guest_that_takes_no_blank_checksum() -> anyhow::Result<()> {
         for ip in [Ip::V4, Ip::V6] {
             let received = bring(wire, &into(ip, &payload(1001)))?;
             ensure!(received.flags & rx_flag::CSUM_BLANK == 0);
+        }
+        Ok(())
+    })
+}
+
+/// UDP's checksum may come to 0, which would say that there is none.
+#[test]
+fn net_14_datagrams_for_a_guest_that_takes_no_blank_checksum() -> anyhow::Result<()> {
+    with_wire(&nic(), &[NetShape::LEAST, NO_OFFLOADS, ONLY_V4], |wire| {
+        for ip in [Ip::V4, Ip::V6] {
+            if wire.front.shape().takes_blank(ip) {
+                continue;
+            }
+            for len in [0, 1, 2, 999, 1000, 1400] {
+                for comes_to_none in [false, len > 1] {
+                    let mut bytes = payload(len);
+                    if comes_to_none {
+                        bytes[..2].fill(0);
+                        let rest = datagram(&into(ip, &bytes), Sum::Whole);
+                        let at = into(ip, &bytes).start() + 6;
+                        bytes[..2].copy_from_slice(&rest[at..at + 2]);
+                    }
+                    let segment = into(ip, &bytes);
+                    let undone = Undone {
+                        checksum: Some((u16::try_from(segment.start())?, 6)),
+                        ..Undone::default()
+                    };
+                    wire.peer
+                        .send_undone(&datagram(&segment, Sum::Blank), undone)?;
+                    let received = receive(wire, 0)?;
+                    let whole = datagram(&segment, Sum::Whole);
+                    let field = &whole[segment.start() + 6..segment.start() + 8];
+                    ensure!(
+                        !comes_to_none || field == [0xff; 2],
+                        "{ip}, {len}: {field:?}"
+                    );
+                    ensure!(received.bytes == whole, "{ip}, {len}: other bytes");
+                    ensure!(received.flags & rx_flag::CSUM_BLANK == 0);
+                }
+            }
         }
         Ok(())
     })

@@ -230,7 +230,7 @@ impl Got {
     pub(super) fn offload(&self) -> RxOffload {
         match vnet::to_guest(&self.header, &self.frame).unwrap() {
             ToGuest::Offload(offload) => offload,
-            complete @ ToGuest::Complete { .. } => panic!("{complete:?}"),
+            undone => panic!("{undone:?}"),
         }
     }
 }
