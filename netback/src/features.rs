@@ -26,7 +26,7 @@ pub fn before_rings(queues: u16) -> Vec<Key<'static>> {
         ("feature-split-event-channels", true),
         // A frontend that wants another one goes to Reconfiguring.
         ("feature-xdp-headroom", true),
-        ("feature-ctrl-ring", false),
+        ("feature-ctrl-ring", true),
     ];
     let mut keys: Vec<Key<'static>> = offered
         .into_iter()
@@ -55,6 +55,6 @@ mod tests {
         assert_eq!(value("feature-rx-flip"), Some("0"));
         assert_eq!(value("feature-xdp-headroom"), Some("1"));
         assert_eq!(value("multi-queue-max-queues"), Some("4"));
-        assert_eq!(value("feature-ctrl-ring"), Some("0"));
+        assert_eq!(value("feature-ctrl-ring"), Some("1"));
     }
 }

@@ -1,6 +1,7 @@
 //! What an interface can do besides passing frames: a limited rate, multicast that was asked for, a
-//! headroom for XDP programs, and guests that stop receiving.
+//! headroom for XDP programs, hashes, and guests that stop receiving.
 
+mod hashing;
 mod headroom;
 mod multicast;
 mod rate;

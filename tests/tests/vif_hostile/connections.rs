@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use pv_tests::frontend::Device;
 use pv_tests::frontend::hostile::nics::{NetMove, moves, offers};
 use pv_tests::frontend::hostile::walks;
-use pv_tests::frontend::netfront::{NetQueue, NetShape, Netfront, offer};
+use pv_tests::frontend::netfront::{Control, NetQueue, NetShape, Netfront, offer};
 use xenbus::State;
 
 use crate::arena::Arena;
@@ -109,7 +109,8 @@ fn refused(arena: &mut Arena, key: &str, value: &[u8]) -> anyhow::Result<()> {
     let (newcomer, mut device) = arena.newcomer()?;
     Netfront::backend(&mut device)?;
     let queue = NetQueue::new(&newcomer.guest.domain, &SHAPE, false, 0)?;
-    device.offer(&offer::offer(&SHAPE, &[queue.keys()]))?;
+    let control = Control::new(&newcomer.guest.domain, 0)?;
+    device.offer(&[offer::offer(&SHAPE, &[queue.keys()]), control.keys()].concat())?;
     let path = format!("{}/{key}", device.frontend());
     device.store().write(&path, value)?;
     device.switch(State::Connected)?;

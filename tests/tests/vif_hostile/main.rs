@@ -79,6 +79,7 @@ plays! {
     net_08_lies_about_long_packets => "NET-08",
     net_09_lies_about_checksums => "NET-09",
     net_13_most_packets_are_dropped => "NET-13",
+    net_20_control_messages => "NET-20",
     net_21_joining_without_end => "NET-21",
 }
 

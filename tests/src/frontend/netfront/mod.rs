@@ -8,10 +8,12 @@
 //! - [`offer`]: what is written to xenstore, and what the backend says there
 //! - [`frame`]: frames, what is in them, and how they are cut into slots
 //! - [`tx`], [`rx`]: one ring each, every response checked
+//! - [`control`]: the ring on which hashing is agreed on
 //! - [`queue`]: two rings and their event channels
 //! - [`vif`]: an interface, connected and closed
 //! - [`wire`]: an interface and who is at its other end: verified frames both ways
 
+pub mod control;
 pub mod fault;
 pub mod frame;
 pub mod offer;
@@ -22,6 +24,7 @@ pub mod tx;
 pub mod vif;
 pub mod wire;
 
+pub use control::Control;
 pub use fault::NetMisbehaviour;
 pub use queue::NetQueue;
 pub use rx::Received;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use gntdev::{Access, PAGE_SIZE};
-use ring_proto::netif::{Extra, Gso, Ip, RX_RING, RxAnswer, RxSent, rx_flag};
+use ring_proto::netif::{Extra, Gso, Hash, HashKind, Ip, RX_RING, RxAnswer, RxSent, rx_flag};
 use ring_proto::{FrontRing, GrantRef, Notify};
 
 use super::frame::Sum;
@@ -20,6 +20,9 @@ const CANARY: u8 = 0xc5;
 /// The most buffers a frame may take: Linux's `MAX_SKB_FRAGS` and the first.
 const MOST_SLOTS: usize = 18;
 
+/// The number of the algorithm.
+const TOEPLITZ: u8 = 1;
+
 /// A frame that has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Received {
@@ -29,6 +32,8 @@ pub struct Received {
     pub flags: u16,
     /// It is to be cut up.
     pub gso: Option<Gso>,
+    /// Its hash.
+    pub hash: Option<Hash>,
     /// The headroom that was said to be in front of it.
     pub headroom: Option<u16>,
     /// Buffers that it came in.
@@ -57,6 +62,8 @@ pub struct Rx {
     level: u32,
     /// Where the first bytes of a frame have to be.
     headrooms: [u16; 2],
+    /// Frames may have a hash.
+    hashes: bool,
     responses: u64,
 }
 
@@ -77,6 +84,7 @@ impl Rx {
             next_id: 0,
             level: shape.buffers,
             headrooms: [shape.headroom; 2],
+            hashes: false,
             responses: 0,
         })
     }
@@ -107,6 +115,11 @@ impl Rx {
     /// Only the headroom of the last change is right from now on.
     pub(super) const fn settle_headroom(&mut self) {
         self.headrooms = [self.headrooms[1]; 2];
+    }
+
+    /// From now on frames may come with a hash, or must not.
+    pub(super) const fn expect_hashes(&mut self, may: bool) {
+        self.hashes = may;
     }
 
     /// Posts as many buffers as are to be there.
@@ -248,6 +261,7 @@ impl Rx {
                     frame.headroom = Some(u16::from_le_bytes([body[0], body[1]]));
                     zero("bytes behind the headroom", &body[2..])?;
                 }
+                Extra::HASH if frame.hash.is_none() => frame.hash = Some(hash(body)?),
                 kind => {
                     let text = format!("extra info type {kind}, {body:x?}");
                     return Err(NetMisbehaviour::Extra(text));
@@ -270,6 +284,9 @@ impl Rx {
             false => Err(NetMisbehaviour::NotAgreed(what())),
         };
         agreed(self.shape.sg || slots == 1, &|| format!("{slots} buffers"))?;
+        agreed(self.hashes || frame.hash.is_none(), &|| {
+            format!("{:?}", frame.hash)
+        })?;
         if frame.headroom.unwrap_or(0) != 0 || self.headrooms != [0; 2] {
             let said = frame.headroom.unwrap_or(0);
             let right = self.headrooms.contains(&said);
@@ -332,6 +349,16 @@ fn gso(body: [u8; 6]) -> Result<Gso, NetMisbehaviour> {
     };
     let size = NonZeroU16::new(u16::from_le_bytes([low, high])).ok_or_else(bad)?;
     Ok(Gso { ip, size })
+}
+
+fn hash(body: [u8; 6]) -> Result<Hash, NetMisbehaviour> {
+    let [kind, algorithm, value @ ..] = body;
+    let kinds = HashKind::ALL.into_iter();
+    let known = kinds.filter(|_| algorithm == TOEPLITZ);
+    let kind = known.into_iter().find(|known| known.wire() == kind);
+    let kind = kind.ok_or_else(|| NetMisbehaviour::Extra(format!("hash {body:x?}")))?;
+    let value = u32::from_le_bytes(value);
+    Ok(Hash { kind, value })
 }
 
 fn zero(what: &'static str, bytes: &[u8]) -> Result<(), NetMisbehaviour> {

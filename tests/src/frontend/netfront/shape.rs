@@ -31,6 +31,8 @@ pub struct NetShape {
     pub multicast_control: bool,
     /// `xdp-headroom`; 0 is not written.
     pub headroom: u16,
+    /// A control ring, if the backend serves one.
+    pub control: bool,
     /// Buffers that are posted for each queue.
     pub buffers: u32,
 }
@@ -48,6 +50,7 @@ impl NetShape {
         rx_notify: true,
         multicast_control: false,
         headroom: 0,
+        control: false,
         buffers: 256,
     };
 
@@ -63,6 +66,7 @@ impl NetShape {
         rx_notify: false,
         multicast_control: false,
         headroom: 0,
+        control: false,
         buffers: 256,
     };
 
@@ -99,6 +103,7 @@ impl fmt::Display for NetShape {
             (self.blank_v6, "csum6"),
             (self.rx_notify, "rx-notify"),
             (self.multicast_control, "multicast-control"),
+            (self.control, "control"),
         ] {
             if on {
                 write!(f, " {name}")?;

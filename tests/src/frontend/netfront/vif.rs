@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use xenbus::State;
 
 use super::offer::{self, Backend};
-use super::{NetQueue, NetShape};
+use super::{Control, NetQueue, NetShape};
 use crate::frontend::device::Device;
 use crate::sim::hypervisor::GuestPort;
 
@@ -19,6 +19,7 @@ pub struct Netfront {
     shape: NetShape,
     backend: Backend,
     queues: Vec<NetQueue>,
+    control: Option<Control>,
 }
 
 impl Netfront {
@@ -80,7 +81,12 @@ impl Netfront {
             queue.rx.fill()?;
         }
         let keys: Vec<_> = queues.iter().map(NetQueue::keys).collect();
-        device.offer(&offer::offer(&shape, &keys))?;
+        let mut keys = offer::offer(&shape, &keys);
+        let control = shape.control && backend.control;
+        let control = control.then(|| Control::new(device.domain(), start));
+        let control = control.transpose()?;
+        keys.extend(control.iter().flat_map(Control::keys));
+        device.offer(&keys)?;
         for queue in &mut queues {
             queue.publish()?;
         }
@@ -89,6 +95,7 @@ impl Netfront {
             shape,
             backend,
             queues,
+            control,
         })
     }
 
@@ -114,6 +121,21 @@ impl Netfront {
     #[must_use]
     pub fn queues(&mut self) -> &mut [NetQueue] {
         &mut self.queues
+    }
+
+    /// The control ring.
+    ///
+    /// # Errors
+    /// There is none: it was not offered, or not asked for.
+    pub fn control(&mut self) -> anyhow::Result<&mut Control> {
+        self.control.as_mut().context("there is no control ring")
+    }
+
+    /// From now on frames may come with a hash, or must not.
+    pub fn expect_hashes(&mut self, may: bool) {
+        for queue in &mut self.queues {
+            queue.rx.expect_hashes(may);
+        }
     }
 
     /// The event channels of all queues.
@@ -194,12 +216,14 @@ impl Netfront {
         self.device.switch(State::Closed)?;
         self.device.wait_closed()?;
         let keys: Vec<_> = self.queues.iter().map(NetQueue::keys).collect();
+        let mut keys = offer::offer(&self.shape, &keys);
+        keys.extend(self.control.iter().flat_map(Control::keys));
         // Gone with the device if the toolstack was faster.
-        let _ = self.device.withdraw(&offer::offer(&self.shape, &keys));
-        for queue in self.queues {
+        let _ = self.device.withdraw(&keys);
+        for queue in &self.queues {
             queue.check_events()?;
-            queue.retire()?;
         }
+        retire(self.queues, self.control, &self.device)?;
         Ok(self.device)
     }
 
@@ -226,9 +250,7 @@ impl Netfront {
         self.device.switch(State::Closed)?;
         self.device.wait_closed()?;
         unmapped()?;
-        for queue in self.queues {
-            queue.retire()?;
-        }
+        retire(self.queues, self.control, &self.device)?;
         Ok(self.device)
     }
 
@@ -239,7 +261,10 @@ impl Netfront {
     /// The backend does not follow a step.
     pub fn kexec(self) -> anyhow::Result<Device> {
         let Self {
-            mut device, queues, ..
+            mut device,
+            queues,
+            control,
+            ..
         } = self;
         for (ours, theirs) in [
             (State::Closing, State::Closing),
@@ -249,9 +274,7 @@ impl Netfront {
             device.switch(ours)?;
             device.wait_backend(&[theirs])?;
         }
-        for queue in queues {
-            queue.retire()?;
-        }
+        retire(queues, control, &device)?;
         Ok(device)
     }
 
@@ -259,5 +282,16 @@ impl Netfront {
     #[must_use]
     pub fn vanish(self) -> Device {
         self.device
+    }
+}
+
+/// Ends all grants, after the backend has closed.
+fn retire(queues: Vec<NetQueue>, control: Option<Control>, device: &Device) -> anyhow::Result<()> {
+    for queue in queues {
+        queue.retire()?;
+    }
+    match control {
+        Some(control) => control.retire(device.domain()),
+        None => Ok(()),
     }
 }

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use gntdev::Access;
-use ring_proto::netif::{Extra, RX_RING, RxAnswer, RxSent, TX_RING, TxAnswer, TxSent, tx_flag};
+use ring_proto::netif::{
+    CONTROL_RING, ControlAnswer, ControlSent, Extra, RX_RING, RxAnswer, RxSent, TX_RING, TxAnswer,
+    TxSent, tx_flag,
+};
 use ring_proto::{FrontRing, GrantRef, RingMemory};
 use xenbus::State;
 
@@ -30,7 +33,8 @@ pub struct BareRing {
     pub gref: GrantRef,
 }
 
-/// A connected interface in bad hands, with one event channel.
+/// A connected interface in bad hands, with one event channel for its queue and one for its control
+/// ring.
 #[derive(Debug)]
 pub struct NetAttacker {
     device: Device,
@@ -39,6 +43,9 @@ pub struct NetAttacker {
     /// Receives; no buffer is posted.
     pub rx: BareRing,
     port: GuestPort,
+    /// Says how to hash.
+    pub control: BareRing,
+    control_port: GuestPort,
     /// Who is at the other end.
     pub peer: Peer,
     mac: [u8; 6],
@@ -87,13 +94,18 @@ impl NetAttacker {
             BareRing::new(&domain, TX_RING, start)?,
             BareRing::new(&domain, RX_RING, start)?,
         );
-        let port = domain.alloc_port()?;
+        let control = BareRing::new(&domain, CONTROL_RING, start)?;
+        let (port, control_port) = (domain.alloc_port()?, domain.alloc_port()?);
         let keys = QueueKeys {
             tx: tx.gref,
             rx: rx.gref,
             ports: vec![port.port()],
         };
-        device.offer(&offer::offer(&NetShape::LINUX, &[keys]))?;
+        let mut keys = offer::offer(&NetShape::LINUX, &[keys]);
+        keys.push(("ctrl-ring-ref".into(), control.gref.to_string()));
+        let channel = control_port.port().0.to_string();
+        keys.push(("event-channel-ctrl".into(), channel));
+        device.offer(&keys)?;
         device.switch(State::Connected)?;
         device.wait_backend(&[State::Connected])?;
         Ok(Self {
@@ -101,6 +113,8 @@ impl NetAttacker {
             tx,
             rx,
             port,
+            control,
+            control_port,
             peer,
             mac,
             good: 0,
@@ -176,6 +190,44 @@ impl NetAttacker {
     /// The machine is gone.
     pub fn ring_bell(&self) -> anyhow::Result<()> {
         Ok(self.port.notify()?)
+    }
+
+    /// Rings for the control ring.
+    ///
+    /// # Errors
+    /// The machine is gone.
+    pub fn ring_control(&self) -> anyhow::Result<()> {
+        Ok(self.control_port.notify()?)
+    }
+
+    /// Sends control messages and waits for as many answers, in their order.
+    ///
+    /// # Errors
+    /// The ring is full, or an answer is missing or to something else.
+    pub fn order(&mut self, messages: &[ControlSent]) -> anyhow::Result<Vec<ControlAnswer>> {
+        for message in messages {
+            self.control.ring.push_request(&message.encode())?;
+        }
+        let _asked_for = self.control.ring.publish();
+        self.ring_control()?;
+        messages.iter().map(|sent| self.ordered(*sent)).collect()
+    }
+
+    fn ordered(&mut self, sent: ControlSent) -> anyhow::Result<ControlAnswer> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(words) = self.control.ring.take_response()? {
+                let answer = ControlAnswer::decode(words);
+                let right = (answer.id, answer.kind) == (sent.id, sent.kind);
+                ensure!(right && answer.status <= 3, "{answer:?} to {sent:?}");
+                return Ok(answer);
+            }
+            if !self.control.ring.rearm()? {
+                let left = deadline.saturating_duration_since(Instant::now());
+                ensure!(!left.is_zero(), "no answer to {sent:?} in {PATIENCE:?}");
+                self.control_port.wait(left)?;
+            }
+        }
     }
 
     /// Waits for the next answer on the transmit ring.

@@ -10,9 +10,11 @@
 //! - [`slots`]: packets in slots that make no sense (NET-01 to NET-07)
 //! - [`lies`]: packets that are not what is said about them (NET-08, NET-09)
 //! - [`drops`]: packets of chance, most of which are refused (NET-13)
+//! - [`control`]: messages on the control ring, and that ring (NET-20, RNG)
 //! - [`offers`]: what is written to xenstore (CON)
 
 pub mod attacker;
+pub mod control;
 pub mod drops;
 pub mod grants;
 pub mod lies;
@@ -81,6 +83,7 @@ pub fn moves() -> Vec<NetMove> {
         slots::MOVES,
         lies::MOVES,
         drops::MOVES,
+        control::MOVES,
     ]
     .concat()
 }

@@ -34,6 +34,11 @@ pub fn nonsense() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ),
         ("multi-queue-num-queues", with(&["0", "5", "65536"])),
         ("request-rx-copy", with(&["0"])),
+        ("ctrl-ring-ref", with(&["0", "9999", "4294967295"])),
+        (
+            "event-channel-ctrl",
+            with(&["0", "9999", "131072", "2147483648"]),
+        ),
         ("xdp-headroom", with(&["2049", "65536"])),
     ]
 }

@@ -113,7 +113,7 @@ fn overflow(attacker: &mut NetAttacker, by: u32) -> anyhow::Result<()> {
 }
 
 /// Runs `work` while another thread keeps changing a page.
-fn meanwhile(
+pub(super) fn meanwhile(
     change: impl Fn(&mut Chance) + Send + Sync,
     work: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
