@@ -87,7 +87,7 @@ impl Device {
         segments: &mut [CopySegment],
     ) -> Result<(), GrantError> {
         for batch in segments.chunks_mut(copy::BATCH) {
-            copy::batch(self.fd.as_fd(), domid, pages.span(), batch)?;
+            copy::batch(self.fd.as_fd(), domid, pages, batch)?;
         }
         Ok(())
     }

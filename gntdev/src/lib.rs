@@ -8,6 +8,7 @@
 //! - [`handle`]: [`Gntdev`], the one type callers use, over either hypervisor
 //! - [`mapping`]: [`Mapping`], guest pages in our address space; dropping it unmaps
 //! - [`pages`]: [`LocalPages`], private memory that grants are copied to and that disks read and write
+//! - [`alloc`]: [`Gntalloc`], where such memory comes from that is cheaper to copy
 //! - [`copy`]: [`CopySegment`], one piece of a batched copy, with a status of its own
 //! - [`status`], [`error`]: what the hypervisor says about one grant; why a whole call failed
 //! - `device`, `sys`: the `/dev/xen/gntdev` device, its ioctls, and all raw memory
@@ -16,6 +17,7 @@
 //! Nobody ever gets a `&[u8]` of memory that a guest can write, nor of memory that a disk may be
 //! writing: everything is copied in or out, or reached as atomic words.
 
+pub mod alloc;
 pub mod copy;
 mod device;
 pub mod error;
@@ -27,6 +29,7 @@ pub mod sim;
 pub mod status;
 mod sys;
 
+pub use alloc::Gntalloc;
 pub use copy::{CopyDirection, CopySegment};
 pub use error::GrantError;
 pub use handle::{Gntdev, Kind};

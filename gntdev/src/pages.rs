@@ -1,5 +1,6 @@
 //! Private memory of this process, page-aligned.
 
+use crate::alloc::OwnGrants;
 use crate::sys::memory::Span;
 use crate::{GrantError, PAGE_SIZE};
 
@@ -10,7 +11,10 @@ use crate::{GrantError, PAGE_SIZE};
 /// complete. Share it by `Arc`; who uses which range at what time is the owner's business.
 #[derive(Debug)]
 pub struct LocalPages {
+    // Unmapped before the grants are given back.
     span: Span,
+    /// How copies name these pages, if not by their addresses.
+    grants: Option<OwnGrants>,
 }
 
 impl LocalPages {
@@ -22,9 +26,20 @@ impl LocalPages {
         let len = pages.checked_mul(PAGE_SIZE).filter(|&len| len > 0);
         let len = len.ok_or(GrantError::BadCount { pages })?;
         match Span::anonymous(len) {
-            Ok(span) => Ok(Self { span }),
+            Ok(span) => Ok(Self { span, grants: None }),
             Err(errno) => Err(GrantError::os("allocation of pages", errno)),
         }
+    }
+
+    pub(crate) const fn granted(span: Span, grants: OwnGrants) -> Self {
+        Self {
+            span,
+            grants: Some(grants),
+        }
+    }
+
+    pub(crate) const fn grants(&self) -> Option<&OwnGrants> {
+        self.grants.as_ref()
     }
 
     /// Size in bytes.

@@ -1,62 +1,125 @@
 //! Batches of `GRANT_COPY`.
 #![expect(unsafe_code, reason = "the ioctl is given addresses")]
 
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 
 use ring_proto::DomId;
 
 use super::ioctl::{self, Segment};
-use super::memory::Span;
-use crate::{CopyDirection, CopySegment, GrantError, GrantStatus};
+use crate::{CopyDirection, CopySegment, GrantError, GrantStatus, LocalPages, PAGE_SIZE};
 
-/// Segments per ioctl. The kernel makes hypercalls of 16; more than a few of those per call save
+/// Segments per call. The kernel makes hypercalls of 16; more than a few of those per ioctl save
 /// nothing, and this many fit the stack.
 pub(crate) const BATCH: usize = 64;
+
+/// Pieces of a batch: a segment that crosses a page of ours is two if that page is a grant.
+const PIECES: usize = 2 * BATCH;
 
 /// Carries out at most [`BATCH`] segments, those that cross a page of the guest excepted.
 pub(crate) fn batch(
     fd: BorrowedFd<'_>,
     domid: DomId,
-    local: &Span,
+    pages: &LocalPages,
     segments: &mut [CopySegment],
 ) -> Result<(), GrantError> {
-    let mut raw = [Segment::default(); BATCH];
-    let mut count = 0;
+    let mut room = [const { MaybeUninit::uninit() }; PIECES];
+    let mut pieces = Pieces {
+        room: &mut room,
+        count: 0,
+    };
     for segment in segments.iter().filter(|segment| !segment.crosses_page()) {
-        raw[count] = encode(domid, local, segment)?;
-        count += 1;
+        for (at, len) in parts(pages, segment).into_iter().flatten() {
+            pieces.push(encode(domid, pages, segment, at, len)?);
+        }
     }
-    if count == 0 {
+    let pieces = pieces.written();
+    if pieces.is_empty() {
         return Ok(());
     }
     // On failure the kernel may have marked segments okay that it never reached: their statuses are
     // not looked at, and the preset failures stand.
     // SAFETY: `encode` took every local address from a live mapping that is borrowed for the call,
     // and had its length checked.
-    unsafe { ioctl::copy(fd, &mut raw[..count]) }
-        .map_err(|errno| GrantError::os("GRANT_COPY", errno))?;
+    unsafe { ioctl::copy(fd, pieces) }.map_err(|errno| GrantError::os("GRANT_COPY", errno))?;
+    let mut pieces = pieces.iter();
     let copied = segments
         .iter_mut()
         .filter(|segment| !segment.crosses_page());
-    for (segment, raw) in copied.zip(&raw) {
-        segment.status = GrantStatus::from_raw(raw.status);
+    for segment in copied {
+        let parts = parts(pages, segment).into_iter().flatten().count();
+        let statuses = pieces.by_ref().take(parts);
+        let statuses = statuses.map(|piece| GrantStatus::from_raw(piece.status));
+        segment.status = worst(statuses);
     }
     Ok(())
 }
 
-fn encode(domid: DomId, local: &Span, segment: &CopySegment) -> Result<Segment, GrantError> {
-    let address = local.writable_ptr(segment.local_at, usize::from(segment.len))?;
-    let local = ioctl::local(address);
-    let foreign = ioctl::foreign(segment.gref, segment.guest_at, domid);
-    let (source, dest, flags) = match segment.direction {
-        CopyDirection::FromGuest => (foreign, local, ioctl::SOURCE_IS_GRANT),
-        CopyDirection::ToGuest => (local, foreign, ioctl::DEST_IS_GRANT),
+/// Pieces that are written one after the other to memory that nobody has cleared for them.
+struct Pieces<'a> {
+    room: &'a mut [MaybeUninit<Segment>; PIECES],
+    count: usize,
+}
+
+impl<'a> Pieces<'a> {
+    fn push(&mut self, piece: Segment) {
+        self.room[self.count].write(piece);
+        self.count += 1;
+    }
+
+    fn written(self) -> &'a mut [Segment] {
+        // SAFETY: the first `count` were written, by `push`.
+        unsafe { self.room[..self.count].assume_init_mut() }
+    }
+}
+
+/// The parts of a segment: where in our memory, and how long. Where our pages are grants, a part
+/// lies within one of them.
+fn parts(pages: &LocalPages, segment: &CopySegment) -> [Option<(usize, u16)>; 2] {
+    let (at, len) = (segment.local_at, segment.len);
+    let left = PAGE_SIZE - at % PAGE_SIZE;
+    match u16::try_from(left) {
+        Ok(left) if left < len && pages.grants().is_some() => {
+            [Some((at, left)), Some((at + usize::from(left), len - left))]
+        }
+        _ => [Some((at, len)), None],
+    }
+}
+
+/// Okay if all are.
+fn worst(mut statuses: impl Iterator<Item = GrantStatus>) -> GrantStatus {
+    let failed = statuses.find(|status| !status.is_okay());
+    failed.unwrap_or(GrantStatus::Okay)
+}
+
+fn encode(
+    domid: DomId,
+    pages: &LocalPages,
+    segment: &CopySegment,
+    at: usize,
+    len: u16,
+) -> Result<Segment, GrantError> {
+    let address = pages.span().writable_ptr(at, usize::from(len))?;
+    let ours = pages.grants().and_then(|grants| grants.at(at));
+    let (local, is_grant) = match ours {
+        Some((gref, own)) => {
+            // Less than a page, which is less than a word of 16 bits holds.
+            let offset = u16::try_from(at % PAGE_SIZE).unwrap_or(u16::MAX);
+            (ioctl::foreign(gref, offset, own), true)
+        }
+        None => (ioctl::local(address), false),
+    };
+    let into = u16::try_from(at - segment.local_at).unwrap_or(u16::MAX);
+    let guest = ioctl::foreign(segment.gref, segment.guest_at + into, domid);
+    let (source, dest, guest_flag, own_flag) = match segment.direction {
+        CopyDirection::FromGuest => (guest, local, ioctl::SOURCE_IS_GRANT, ioctl::DEST_IS_GRANT),
+        CopyDirection::ToGuest => (local, guest, ioctl::DEST_IS_GRANT, ioctl::SOURCE_IS_GRANT),
     };
     Ok(Segment {
         source,
         dest,
-        len: segment.len,
-        flags,
+        len,
+        flags: guest_flag | if is_grant { own_flag } else { 0 },
         status: GrantStatus::GeneralError.raw(),
     })
 }
@@ -75,13 +138,27 @@ mod tests {
 
     #[test]
     fn the_direction_decides_which_side_is_the_grant() {
-        let local = Span::anonymous(4096).unwrap();
-        let address = ioctl::local(local.ptr(100, 8).unwrap());
+        let local = LocalPages::new(1).unwrap();
+        let address = ioctl::local(local.as_ptr(100, 8).unwrap());
         let grant = ioctl::foreign(GrantRef::new(9), 16, DomId::new(3));
         let domid = DomId::new(3);
-        let from = encode(domid, &local, &segment(16, 8, CopyDirection::FromGuest)).unwrap();
+        let from = encode(
+            domid,
+            &local,
+            &segment(16, 8, CopyDirection::FromGuest),
+            100,
+            8,
+        )
+        .unwrap();
         assert_eq!((from.source, from.dest, from.flags), (grant, address, 1));
-        let to = encode(domid, &local, &segment(16, 8, CopyDirection::ToGuest)).unwrap();
+        let to = encode(
+            domid,
+            &local,
+            &segment(16, 8, CopyDirection::ToGuest),
+            100,
+            8,
+        )
+        .unwrap();
         assert_eq!((to.source, to.dest, to.flags), (address, grant, 2));
         assert_eq!((to.len, to.status), (8, -1));
     }
@@ -89,7 +166,7 @@ mod tests {
     #[test]
     fn gnt_01_a_batch_that_the_kernel_refuses_leaves_every_status_a_failure() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        let local = Span::anonymous(4096).unwrap();
+        let local = LocalPages::new(1).unwrap();
         let mut segments = [segment(0, 8, CopyDirection::FromGuest); 3];
         let outcome = batch(file.as_fd(), DomId::new(3), &local, &mut segments);
         assert!(matches!(outcome, Err(GrantError::Os { .. })));
@@ -100,7 +177,7 @@ mod tests {
     fn a_segment_that_crosses_a_page_never_reaches_the_kernel() {
         // The ioctl would fail on this file: that it does not tells that nothing was sent.
         let file = std::fs::File::open("/dev/null").unwrap();
-        let local = Span::anonymous(4096).unwrap();
+        let local = LocalPages::new(1).unwrap();
         let mut segments = [segment(4095, 2, CopyDirection::FromGuest)];
         assert_eq!(
             batch(file.as_fd(), DomId::new(3), &local, &mut segments),

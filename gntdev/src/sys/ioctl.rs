@@ -7,7 +7,7 @@ use ring_proto::{DomId, GrantRef};
 use rustix::io::Errno;
 
 /// `_IOC(_IOC_NONE, 'G', nr, size)`: all grant ioctls carry no direction bits.
-const fn ioc(nr: u32, size: usize) -> u32 {
+pub(super) const fn ioc(nr: u32, size: usize) -> u32 {
     assert!(size < 1 << 14, "the size field has 14 bits");
     #[expect(clippy::cast_possible_truncation, reason = "checked above")]
     let size = size as u32;
@@ -128,7 +128,11 @@ pub(crate) unsafe fn copy(fd: BorrowedFd<'_>, segments: &mut [Segment]) -> Resul
 ///
 /// # Safety
 /// `argument` points to what `request` expects, valid for the call.
-unsafe fn call<T>(fd: BorrowedFd<'_>, request: u32, argument: *mut T) -> Result<(), Errno> {
+pub(super) unsafe fn call<T>(
+    fd: BorrowedFd<'_>,
+    request: u32,
+    argument: *mut T,
+) -> Result<(), Errno> {
     // SAFETY: as promised by the caller.
     let rc = unsafe { libc::ioctl(fd.as_raw_fd(), libc::Ioctl::from(request), argument) };
     if rc < 0 {
