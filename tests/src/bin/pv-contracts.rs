@@ -25,14 +25,11 @@ struct Options {
 
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
-    let world = || -> anyhow::Result<Box<dyn Peer>> {
-        match &options.sim {
-            Some(dir) => Ok(Box::new(SimPeer::new(dir)?)),
-            None => Ok(Box::new(XenPeer::new()?)),
-        }
-    };
     let out = &mut std::io::stdout();
-    let mut failed = run(&world, out)?.failed;
+    let mut failed = match &options.sim {
+        Some(dir) => run(&|| Ok(Box::new(SimPeer::new(dir)?) as Box<dyn Peer>), out)?.failed,
+        None => on_xen(out)?,
+    };
     for endpoint in stores(&options) {
         writeln!(out, "xenstore through {endpoint:?}:")?;
         failed += store::run(&endpoint, out)?.failed;
@@ -42,6 +39,17 @@ fn main() -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Once with memory that copies find by its address, once with memory that they find by its grants.
+fn on_xen(out: &mut dyn std::io::Write) -> std::io::Result<usize> {
+    let plain = run(&|| Ok(Box::new(XenPeer::new()?) as Box<dyn Peer>), out)?;
+    writeln!(out, "with granted memory:")?;
+    let granted = run(
+        &|| Ok(Box::new(XenPeer::with_granted_memory()?) as Box<dyn Peer>),
+        out,
+    )?;
+    Ok(plain.failed + granted.failed)
 }
 
 /// The ways to xenstore. In dom0 there are two: the daemon's socket, and the kernel's device, which

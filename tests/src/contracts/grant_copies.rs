@@ -45,7 +45,7 @@ pub(super) fn bytes_come_from_the_guest(peer: &mut dyn Peer) -> anyhow::Result<(
     let data = pattern(PAGE_SIZE, 1);
     peer.write(gref, 0, &data)?;
     for (guest_at, len) in RANGES {
-        let pages = LocalPages::new(2)?;
+        let pages = peer.memory(2)?;
         let mut segments = [CopySegment::new(gref, guest_at, 100, len, FromGuest)];
         grants.copy(peer.domid(), &pages, &mut segments)?;
         ensure_okay(&segments)?;
@@ -60,7 +60,7 @@ pub(super) fn bytes_come_from_the_guest(peer: &mut dyn Peer) -> anyhow::Result<(
 
 pub(super) fn bytes_go_to_the_guest(peer: &mut dyn Peer) -> anyhow::Result<()> {
     let grants = peer.open_grants()?;
-    let pages = LocalPages::new(2)?;
+    let pages = peer.memory(2)?;
     let data = pattern(2 * PAGE_SIZE, 2);
     pages.write(0, &data)?;
     for (guest_at, len) in RANGES {
@@ -79,7 +79,7 @@ pub(super) fn bytes_go_to_the_guest(peer: &mut dyn Peer) -> anyhow::Result<()> {
 
 pub(super) fn our_side_may_cross_pages(peer: &mut dyn Peer) -> anyhow::Result<()> {
     let grants = peer.open_grants()?;
-    let pages = LocalPages::new(3)?;
+    let pages = peer.memory(3)?;
     let gref = peer.grant(Access::ReadWrite)?;
     let data = pattern(PAGE_SIZE, 3);
     for local_at in [1, 4000, 4095, 8191] {
@@ -103,7 +103,7 @@ pub(super) fn gnt_01_a_segment_that_crosses_a_page_fails_alone(
     let grants = peer.open_grants()?;
     let gref = peer.grant(Access::ReadWrite)?;
     peer.write(gref, 0, &pattern(PAGE_SIZE, 4))?;
-    let pages = LocalPages::new(4)?;
+    let pages = peer.memory(4)?;
     for bad in 0..3 {
         for direction in [FromGuest, ToGuest] {
             let mut segments =
@@ -133,7 +133,7 @@ pub(super) fn gnt_01_a_bad_reference_fails_alone_at_every_position(
     let gref = peer.grant(Access::ReadOnly)?;
     peer.write(gref, 0, &data)?;
     for bad in 0..COUNT {
-        let pages = LocalPages::new(1)?;
+        let pages = peer.memory(1)?;
         let mut segments: Vec<_> = (0..COUNT)
             .map(|at| CopySegment::new(gref, 0, at * 64, 64, FromGuest))
             .collect();
@@ -166,7 +166,7 @@ pub(super) fn hundreds_of_segments_go_in_one_call(peer: &mut dyn Peer) -> anyhow
         peer.write(gref, 0, &pattern(PAGE_SIZE, seed))?;
         sources.push(gref);
     }
-    let pages = LocalPages::new(8)?;
+    let pages = peer.memory(8)?;
     let piece = usize::from(PIECE);
     // Every piece of every page, the last page first.
     let mut segments = Vec::new();
@@ -190,7 +190,7 @@ pub(super) fn hundreds_of_segments_go_in_one_call(peer: &mut dyn Peer) -> anyhow
 pub(super) fn a_read_only_grant_is_read_but_not_written(peer: &mut dyn Peer) -> anyhow::Result<()> {
     let grants = peer.open_grants()?;
     let gref = peer.grant(Access::ReadOnly)?;
-    let pages = LocalPages::new(1)?;
+    let pages = peer.memory(1)?;
     pages.write(0, b"intruder")?;
     let mut segments = [
         CopySegment::new(gref, 0, 0, 8, ToGuest),
@@ -208,7 +208,7 @@ pub(super) fn gnt_06_a_revoked_reference_is_not_copied(peer: &mut dyn Peer) -> a
     let grants = peer.open_grants()?;
     let gref = peer.grant(Access::ReadWrite)?;
     peer.revoke(gref)?;
-    let pages = LocalPages::new(1)?;
+    let pages = peer.memory(1)?;
     for direction in [FromGuest, ToGuest] {
         let mut segments = [CopySegment::new(gref, 0, 0, 8, direction)];
         grants.copy(peer.domid(), &pages, &mut segments)?;
@@ -219,7 +219,7 @@ pub(super) fn gnt_06_a_revoked_reference_is_not_copied(peer: &mut dyn Peer) -> a
 
 pub(super) fn an_unknown_domain_is_not_copied(peer: &mut dyn Peer) -> anyhow::Result<()> {
     let grants = peer.open_grants()?;
-    let pages = LocalPages::new(1)?;
+    let pages = peer.memory(1)?;
     let mut segments = [CopySegment::new(GrantRef::new(8), 0, 0, 8, FromGuest); 3];
     grants.copy(NOBODY, &pages, &mut segments)?;
     for segment in segments {
@@ -238,7 +238,7 @@ pub(super) fn a_range_outside_of_our_memory_copies_nothing(
     let grants = peer.open_grants()?;
     let gref = peer.grant(Access::ReadOnly)?;
     peer.write(gref, 0, &pattern(PAGE_SIZE, 6))?;
-    let pages = LocalPages::new(1)?;
+    let pages = peer.memory(1)?;
     for local_at in [4089, 4096, usize::MAX] {
         let mut segments = [
             CopySegment::new(gref, 0, 0, 8, FromGuest),
@@ -260,7 +260,7 @@ pub(super) fn a_range_outside_of_our_memory_copies_nothing(
 pub(super) fn gnt_05_a_copied_page_is_not_in_use(peer: &mut dyn Peer) -> anyhow::Result<()> {
     let grants = peer.open_grants()?;
     let gref = peer.grant(Access::ReadWrite)?;
-    let pages = LocalPages::new(1)?;
+    let pages = peer.memory(1)?;
     for direction in [FromGuest, ToGuest] {
         let mut segments = [CopySegment::new(gref, 0, 0, 4096, direction)];
         grants.copy(peer.domid(), &pages, &mut segments)?;
@@ -272,7 +272,7 @@ pub(super) fn gnt_05_a_copied_page_is_not_in_use(peer: &mut dyn Peer) -> anyhow:
 
 pub(super) fn no_segments_are_no_error(peer: &mut dyn Peer) -> anyhow::Result<()> {
     let grants = peer.open_grants()?;
-    let pages = LocalPages::new(1)?;
+    let pages = peer.memory(1)?;
     grants.copy(peer.domid(), &pages, &mut [])?;
     let gref = peer.grant(Access::ReadOnly)?;
     let mut nothing = [CopySegment::new(gref, 0, 0, 0, FromGuest)];

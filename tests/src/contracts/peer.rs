@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evtchn::{Evtchn, RemotePort};
-use gntdev::{Access, Gntdev};
+use gntdev::{Access, Gntdev, LocalPages};
 use ring_proto::{DomId, GrantRef};
 
 /// A guest that does as a case says. Each case gets a fresh one.
@@ -19,6 +19,14 @@ pub trait Peer {
     /// # Errors
     /// The hypervisor is not there.
     fn open_grants(&self) -> anyhow::Result<Gntdev>;
+
+    /// Zeroed memory of the backend's, of the kind that is tried.
+    ///
+    /// # Errors
+    /// There is none left.
+    fn memory(&self, pages: usize) -> anyhow::Result<LocalPages> {
+        Ok(LocalPages::new(pages)?)
+    }
 
     /// The guest's number.
     fn domid(&self) -> DomId;

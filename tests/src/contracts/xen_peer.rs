@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use evtchn::{Evtchn, LocalPort, RemotePort};
-use gntdev::{Access, Gntdev};
+use gntdev::{Access, Gntalloc, Gntdev, LocalPages};
 use ring_proto::{DomId, GrantRef};
 use rustix::fs::{Mode, OFlags};
 
@@ -27,6 +27,8 @@ pub struct XenPeer {
     ports: BTreeMap<RemotePort, LocalPort>,
     signalled: Vec<LocalPort>,
     pages: BTreeMap<GrantRef, GrantedPage>,
+    /// Where the backend's memory comes from, if it is granted.
+    own: Option<Gntalloc>,
 }
 
 impl XenPeer {
@@ -44,6 +46,19 @@ impl XenPeer {
             ports: BTreeMap::new(),
             signalled: Vec::new(),
             pages: BTreeMap::new(),
+            own: None,
+        })
+    }
+
+    /// The same for a backend whose memory is granted to itself.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_granted_memory() -> anyhow::Result<Self> {
+        let own = Some(Gntalloc::open(DomId::new(0))?);
+        Ok(Self {
+            own,
+            ..Self::new()?
         })
     }
 
@@ -66,6 +81,13 @@ impl Peer for XenPeer {
 
     fn open_grants(&self) -> anyhow::Result<Gntdev> {
         Ok(Gntdev::open()?)
+    }
+
+    fn memory(&self, pages: usize) -> anyhow::Result<LocalPages> {
+        Ok(match &self.own {
+            Some(own) => own.pages(pages)?,
+            None => LocalPages::new(pages)?,
+        })
     }
 
     fn domid(&self) -> DomId {
