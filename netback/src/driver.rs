@@ -165,6 +165,7 @@ impl Driver for NetDriver {
         // The script may have set it to that of its bridge.
         let mtu = link.tap.mtu().map_err(Refused::host)?;
         let spec = VifSpec {
+            backend: device.backend.raw(),
             domid: device.frontend.raw(),
             handle: device.devid,
             mac: wish.mac,

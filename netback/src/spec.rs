@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VifSpec {
+    /// Our own domain.
+    pub backend: u16,
     /// The guest.
     pub domid: u16,
     /// The number of the interface among the guest's, which is also the directory name in xenstore.

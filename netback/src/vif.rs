@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use broker::throttle::{Rate, Throttle};
 use broker::worker::{Backend, DeviceError, Recruit, Reporter};
 use evtchn::Evtchn;
-use gntdev::Gntdev;
+use gntdev::{Gntdev, GrantError};
 use ring_proto::DomId;
 use ring_proto::netif::{Headroom, MulticastEdit, RxFeatures};
 use tracing::warn;
@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::multicast::{BROADCAST, Multicast, is_group};
 use crate::part::{self, Handles, Part};
 use crate::queue::Steer;
+use crate::scratch::{Pool, Scratch};
 use crate::spec::{Change, FrontendFeatures, RateSpec, VifSpec};
 use crate::steering::Steering;
 use crate::tap::TapQueue;
@@ -35,12 +36,14 @@ pub struct Vif {
     rate: Throttle,
     /// Queues whose guest has stopped receiving.
     stalled: AtomicU32,
+    /// Memory that frames pass through.
+    pool: Arc<Pool>,
 }
 
 impl Vif {
     /// As the broker describes it.
     #[must_use]
-    pub fn new(spec: &VifSpec, now: Instant) -> Self {
+    pub fn new(spec: &VifSpec, pool: Arc<Pool>, now: Instant) -> Self {
         Self {
             dom: spec.dom(),
             mtu: spec.mtu,
@@ -51,7 +54,16 @@ impl Vif {
             multicast: Mutex::default(),
             rate: Throttle::new(spec.rate.and_then(rate), now),
             stalled: AtomicU32::new(0),
+            pool,
         }
+    }
+
+    /// Memory for frames, until the value is dropped.
+    ///
+    /// # Errors
+    /// The host has none left.
+    pub fn lend(&self) -> Result<Scratch, GrantError> {
+        self.pool.lend()
     }
 
     /// The guest.
@@ -182,6 +194,8 @@ pub struct Vifs {
     kind: evtchn::Kind,
     /// Those that are served, by their handles.
     serving: HashMap<u32, Arc<Vif>>,
+    /// Memory that their frames pass through; made with the first of them.
+    pool: Option<Arc<Pool>>,
 }
 
 /// All descriptors of a VIF.
@@ -198,7 +212,18 @@ impl Vifs {
         Self {
             kind,
             serving: HashMap::new(),
+            pool: None,
         }
+    }
+
+    fn pool(&mut self, spec: &VifSpec) -> Arc<Pool> {
+        let own = match self.kind {
+            evtchn::Kind::Xen => Some(DomId::new(spec.backend)),
+            #[cfg(feature = "sim")]
+            evtchn::Kind::Sim => None,
+        };
+        let pool = self.pool.get_or_insert_with(|| Arc::new(Pool::new(own)));
+        Arc::clone(pool)
     }
 
     fn adopt(&self, fds: Vec<OwnedFd>, spec: &VifSpec) -> Result<Adopted, DeviceError> {
@@ -248,7 +273,7 @@ impl Backend for Vifs {
             DeviceError::host(format!("the broker's description is malformed: {err}"))
         })?;
         let adopted = self.adopt(fds, &spec)?;
-        let vif = Arc::new(Vif::new(&spec, Instant::now()));
+        let vif = Arc::new(Vif::new(&spec, self.pool(&spec), Instant::now()));
         let count = u32::try_from(spec.queues.len()).unwrap_or(u32::MAX);
         let steering = spec.control.map(|_| Steering::new(count));
         let steering = steering.transpose().map_err(DeviceError::host)?;

@@ -25,6 +25,9 @@ pub const HEAD: usize = 256;
 /// header length u16, GSO size u16, checksum start u16, checksum offset u16, 2 bytes unused.
 pub type Header = [u8; VNET_LEN];
 
+/// That of a frame in which nothing is left undone, as far as is known.
+pub const PLAIN: Header = [0; VNET_LEN];
+
 /// What goes to the tap in front of a guest's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FromGuest {

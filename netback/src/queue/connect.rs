@@ -109,8 +109,8 @@ impl Queue {
         let attach = |ring| move |source| ConnectError::Attach { ring, source };
         let tx = TxRing::attach(map(TX, rings.tx_ref)?, offer(&vif)).map_err(attach(TX))?;
         let rx = RxRing::attach(map(RX, rings.rx_ref)?).map_err(attach(RX))?;
-        let tx = Tx::new(tx, Arc::clone(&grants), Arc::clone(&vif))?;
-        let rx = Rx::new(rx, Arc::clone(&grants), vif, steer)?;
+        let tx = Tx::new(tx, Arc::clone(&grants), Arc::clone(&vif));
+        let rx = Rx::new(rx, Arc::clone(&grants), Arc::clone(&vif), steer);
         let tx_port = events.bind(dom, RemotePort(rings.tx_port))?;
         let rx_port = if rings.rx_port == rings.tx_port {
             tx_port
@@ -121,6 +121,7 @@ impl Queue {
             tx,
             rx,
             tap,
+            vif,
             events,
             ports: [tx_port, rx_port],
             stop,

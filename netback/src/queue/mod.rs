@@ -15,6 +15,7 @@
 //! the guest has posted buffers for the longest that there may be (XSA-392).
 
 mod connect;
+mod layout;
 mod rx;
 mod steer;
 mod sys;
@@ -41,6 +42,7 @@ use tx::Tx;
 
 use crate::metrics::Counters;
 use crate::tap::TapQueue;
+use crate::vif::Vif;
 
 /// One connected queue.
 ///
@@ -51,6 +53,7 @@ pub struct Queue {
     tx: Tx,
     rx: Rx,
     tap: TapQueue,
+    vif: Arc<Vif>,
     events: Evtchn,
     /// Transmit and receive; the same if the frontend has one for both.
     ports: [LocalPort; 2],
@@ -140,14 +143,20 @@ impl Queue {
 
     /// True if there is more to do right now.
     fn pass(&mut self, woken: Woken, clock: &Clock) -> Result<bool, QueueFault> {
-        let mut busy = self.tx.sweep(&self.tap, &mut self.counters, clock)?;
+        let pages = self.vif.lend()?;
+        let mut busy = self
+            .tx
+            .sweep(&self.tap, &pages, &mut self.counters, clock)?;
         if woken.tap {
             self.rx.note_frames();
         }
         if woken.inbox {
             self.rx.note_handed();
         }
-        busy |= self.rx.sweep(&self.tap, &mut self.counters, clock)?;
+        busy |= self
+            .rx
+            .sweep(&self.tap, &pages, &mut self.counters, clock)?;
+        drop(pages);
         self.publish()?;
         self.unmask_when_due(clock)?;
         Ok(busy || self.tx.rearm(clock)? | self.rx.rearm()?)

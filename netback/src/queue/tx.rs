@@ -1,23 +1,23 @@
 //! From the guest to the tap.
 //!
-//! Everything is looked at in private memory: the fragments of a packet are copied side by side, and
-//! what is parsed there is what is sent (NET-03). A frame starts behind room for its virtio header.
+//! Everything is looked at in private memory: the fragments of a packet are copied there, and what is
+//! parsed there is what is sent (NET-03).
 
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gntdev::{CopyDirection, CopySegment, Gntdev, LocalPages, Mapping};
-use ring_proto::netif::{Fragment, Gso, Receipt, TxChecksum, TxRing, TxStatus, Verdict};
+use gntdev::{CopyDirection, CopySegment, Gntdev, GrantError, LocalPages, Mapping};
+use ring_proto::netif::{Gso, Receipt, TxChecksum, TxRing, TxStatus, Verdict};
 use ring_proto::{DomId, Notify};
-use rustix::io::Errno;
 
+use super::layout::{Layout, Run, overwrite, read_head};
 use super::{Clock, QueueFault, sys};
 use crate::metrics::Counters;
 use crate::tap::TapQueue;
 use crate::vif::Vif;
-use crate::vnet::{self, FromGuest, VNET_LEN};
+use crate::vnet::{self, VNET_LEN};
 
 /// The transmitting half of a queue.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ pub(super) struct Tx {
     grants: Arc<Gntdev>,
     dom: DomId,
     vif: Arc<Vif>,
-    pages: LocalPages,
     /// Packets of this sweep, in their order.
     parcels: Vec<Parcel>,
+    layout: Layout,
     copies: Vec<CopySegment>,
     /// Nothing is taken before: the guest has used up its rate.
     held_until: Option<Instant>,
@@ -38,8 +38,8 @@ pub(super) struct Tx {
 #[derive(Debug)]
 struct Parcel {
     receipt: Receipt,
-    /// Where the frame starts; its virtio header is in front of it.
-    at: usize,
+    /// Where it lies.
+    runs: Range<usize>,
     len: u16,
     checksum: TxChecksum,
     gso: Option<Gso>,
@@ -48,21 +48,17 @@ struct Parcel {
 }
 
 impl Tx {
-    pub(super) fn new(
-        ring: TxRing<Mapping>,
-        grants: Arc<Gntdev>,
-        vif: Arc<Vif>,
-    ) -> Result<Self, gntdev::GrantError> {
-        Ok(Self {
+    pub(super) fn new(ring: TxRing<Mapping>, grants: Arc<Gntdev>, vif: Arc<Vif>) -> Self {
+        Self {
             ring,
             grants,
             dom: vif.dom(),
             vif,
-            pages: LocalPages::new(PAGES)?,
             parcels: Vec::new(),
+            layout: Layout::default(),
             copies: Vec::new(),
             held_until: None,
-        })
+        }
     }
 
     /// Takes what the ring holds, as far as memory and rate go, and sends it; true if there may be
@@ -70,32 +66,38 @@ impl Tx {
     pub(super) fn sweep(
         &mut self,
         tap: &TapQueue,
+        pages: &LocalPages,
         counters: &mut Counters,
         clock: &Clock,
     ) -> Result<bool, QueueFault> {
-        let taken = self.take(counters, clock);
+        let taken = self.take(pages, counters, clock);
         // What was taken before a fault is sent and answered all the same.
         if !self.copies.is_empty() {
-            self.grants.copy(self.dom, &self.pages, &mut self.copies)?;
+            self.grants.copy(self.dom, pages, &mut self.copies)?;
         }
         let mut parcels = std::mem::take(&mut self.parcels);
         for parcel in parcels.drain(..) {
-            let status = self.send(&parcel, tap, counters);
+            let status = self.send(&parcel, tap, pages, counters);
             self.ring.settle(parcel.receipt, status);
         }
         self.parcels = parcels;
         self.copies.clear();
+        self.layout.clear();
         taken
     }
 
-    fn take(&mut self, counters: &mut Counters, clock: &Clock) -> Result<bool, QueueFault> {
+    fn take(
+        &mut self,
+        pages: &LocalPages,
+        counters: &mut Counters,
+        clock: &Clock,
+    ) -> Result<bool, QueueFault> {
         if self.held_until.is_some_and(|until| until > clock.now()) {
             return Ok(false);
         }
         self.held_until = None;
-        let mut fill = 0;
         let mut slots = 0;
-        while fill + ROOM <= self.pages.len() {
+        while self.layout.has_room(pages) {
             // As many as the ring has: a guest that refills it waits until others had their turn.
             if slots >= SLOTS {
                 return Ok(true);
@@ -123,18 +125,21 @@ impl Tx {
                     continue;
                 }
             };
-            let at = place(fill, packet.fragments);
             let first_copy = self.copies.len();
-            stage(&mut self.copies, packet.fragments, at);
+            let copies = &mut self.copies;
+            let runs = self.layout.place(packet.fragments, |fragment, at| {
+                let (gref, offset, len) = (fragment.gref(), fragment.offset(), fragment.len());
+                let from_guest = CopyDirection::FromGuest;
+                copies.push(CopySegment::new(gref, offset, at, len, from_guest));
+            });
             let parcel = Parcel {
                 receipt,
-                at,
+                runs,
                 len: packet.len,
                 checksum: packet.checksum,
                 gso: packet.gso,
                 copies: first_copy..self.copies.len(),
             };
-            fill = at + usize::from(packet.len);
             self.held_until = self.vif.charge_tx(packet.len);
             self.parcels.push(parcel);
             if self.held_until.is_some() {
@@ -145,41 +150,26 @@ impl Tx {
     }
 
     /// Sends a packet that was copied, and says what the guest is told.
-    fn send(&self, parcel: &Parcel, tap: &TapQueue, counters: &mut Counters) -> TxStatus {
-        let mut copies = self
-            .copies
-            .get(parcel.copies.clone())
-            .unwrap_or_default()
-            .iter();
-        if let Some(failed) = copies.find(|copy| !copy.status.is_okay()) {
+    fn send(
+        &self,
+        parcel: &Parcel,
+        tap: &TapQueue,
+        pages: &LocalPages,
+        counters: &mut Counters,
+    ) -> TxStatus {
+        let copies = self.copies.get(parcel.copies.clone()).unwrap_or_default();
+        if let Some(failed) = copies.iter().find(|copy| !copy.status.is_okay()) {
             tracing::debug!(status = %failed.status, "the frontend's page could not be copied");
             counters.tx_refused += 1;
             return TxStatus::Error;
         }
-        let len = usize::from(parcel.len);
-        let mut head = [0; vnet::HEAD];
-        let seen = len.min(head.len());
-        let parsed = head
-            .get_mut(..seen)
-            .and_then(|head| self.pages.read(parcel.at, head).ok().map(|()| &*head))
-            .map(|head| {
-                let max = self.vif.max_frame();
-                vnet::from_guest(head, len, max, parcel.checksum, parcel.gso)
-            });
-        let frame = match parsed {
-            Some(Ok(frame)) => frame,
-            Some(Err(why)) => {
-                tracing::debug!(%why, "packet refused");
-                counters.tx_refused += 1;
-                return TxStatus::Error;
-            }
-            None => return TxStatus::Error,
-        };
-        let sent = self.put_headers(parcel.at, &frame).and_then(|at| {
-            let whole = (at, VNET_LEN + len);
-            sys::send(tap.as_fd(), &self.pages, whole)
-        });
-        match sent {
+        let runs = self.layout.runs(parcel.runs.clone());
+        if let Err(why) = self.finish(parcel, runs, pages) {
+            tracing::debug!(why, "packet refused");
+            counters.tx_refused += 1;
+            return TxStatus::Error;
+        }
+        match sys::send(tap.as_fd(), pages, runs) {
             Ok(_) => {
                 counters.tx_frames += 1;
                 counters.tx_bytes += u64::from(parcel.len);
@@ -193,19 +183,23 @@ impl Tx {
             }
         }
     }
-}
 
-impl Tx {
-    /// Writes what is known about the frame at `at` in front of it: where that starts.
-    fn put_headers(&self, at: usize, frame: &FromGuest) -> Result<usize, Errno> {
-        let header = at - VNET_LEN;
-        if let Some((field, value)) = frame.patch {
-            let patched = self.pages.write(at + field, &value);
-            patched.map_err(|_outside| Errno::FAULT)?;
+    /// Writes what is known about a packet in front of it.
+    fn finish(&self, parcel: &Parcel, runs: &[Run], pages: &LocalPages) -> Result<(), String> {
+        let outside = |error: GrantError| error.to_string();
+        if parcel.gso.is_none() && parcel.checksum != TxChecksum::Blank {
+            return overwrite(pages, runs, 0, &vnet::PLAIN).map_err(outside);
         }
-        let written = self.pages.write(header, &frame.header);
-        written.map_err(|_outside| Errno::FAULT)?;
-        Ok(header)
+        let mut head = [0; VNET_LEN + vnet::HEAD];
+        let seen = read_head(pages, runs, &mut head).map_err(outside)?;
+        let head = head.get(VNET_LEN..seen).unwrap_or_default();
+        let (len, max) = (usize::from(parcel.len), self.vif.max_frame());
+        let frame = vnet::from_guest(head, len, max, parcel.checksum, parcel.gso)
+            .map_err(|untrue| untrue.to_string())?;
+        if let Some((field, value)) = frame.patch {
+            overwrite(pages, runs, VNET_LEN + field, &value).map_err(outside)?;
+        }
+        overwrite(pages, runs, 0, &frame.header).map_err(outside)
     }
 
     /// Shows the guest its answers.
@@ -232,86 +226,5 @@ impl Tx {
     }
 }
 
-/// Where a packet goes in private memory. A copy that crosses one of our pages is two operations for
-/// the hypervisor, so the first fragment ends where a page does if others follow, which are pages as
-/// a rule; and a lone one stays inside a page.
-fn place(fill: usize, fragments: &[Fragment]) -> usize {
-    let first = fragments
-        .first()
-        .map_or(0, |first| usize::from(first.len()));
-    let least = fill + VNET_LEN;
-    let end = (least + first).next_multiple_of(PAGE);
-    match fragments {
-        [_, _, ..] => end - first,
-        _ if least % PAGE + first <= PAGE => least,
-        _ => end - first,
-    }
-}
-
-fn stage(copies: &mut Vec<CopySegment>, fragments: &[Fragment], mut at: usize) {
-    for fragment in fragments {
-        let (offset, len) = (fragment.offset(), fragment.len());
-        let copy = CopySegment::new(fragment.gref(), offset, at, len, CopyDirection::FromGuest);
-        copies.push(copy);
-        at += usize::from(len);
-    }
-}
-
-const PAGE: usize = 4096;
-/// Private pages of a queue for transmitting: some of the longest packets at once.
-const PAGES: usize = 128;
-/// What the longest packet may take up: its header, itself, and what is left free to align it.
-const ROOM: usize = VNET_LEN + 65_535 + PAGE;
 /// Slots that are taken in one sweep.
 const SLOTS: usize = 256;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ring_proto::GrantRef;
-
-    #[test]
-    fn packets_never_overlap_and_have_room_for_their_header() {
-        for fill in (0..3 * PAGE).step_by(7) {
-            for first in [14, 66, 1514, 4083, 4084, 4085, 4096] {
-                for more in [false, true] {
-                    let fragments = fragments(first, more);
-                    let at = place(fill, &fragments);
-                    assert!(at >= fill + VNET_LEN && at <= fill + ROOM - 65_535);
-                    if more {
-                        assert_eq!((at + usize::from(first)) % PAGE, 0);
-                    } else {
-                        assert!(at % PAGE + usize::from(first) <= PAGE);
-                    }
-                }
-            }
-        }
-    }
-
-    /// By the only way to a fragment: the assembler.
-    fn fragments(first: u16, more: bool) -> Vec<Fragment> {
-        use ring_proto::netif::{Assembler, TxOffer, Verdict};
-        let offer = TxOffer {
-            max_frame: 65_535,
-            gso_v4: false,
-            gso_v6: false,
-            gso_floor: std::num::NonZeroU16::MIN,
-        };
-        let mut assembler = Assembler::new(offer);
-        let gref = GrantRef::new(7).raw();
-        let len = u32::from(first) + if more { 100 } else { 0 };
-        let mut slots = vec![[gref, if more { 4 << 16 } else { 0 }, len << 16]];
-        if more {
-            slots.push([gref, 0, 100 << 16]);
-        }
-        for slot in slots {
-            if let Some(done) = assembler.push(slot).unwrap() {
-                let Verdict::Packet(packet) = done.verdict else {
-                    panic!("no packet: {done:?}");
-                };
-                return packet.fragments.to_vec();
-            }
-        }
-        panic!("incomplete");
-    }
-}
