@@ -10,9 +10,10 @@ use gntdev::{Access, Gntdev, GrantError, Mapping};
 use ring_proto::netif::{RxRing, TxOffer, TxRing};
 use ring_proto::{AttachError, GrantRef};
 
+use super::nap::Nap;
 use super::rx::Rx;
 use super::tx::Tx;
-use super::{Queue, Steer};
+use super::{Mask, Queue, Steer};
 use crate::metrics::Counters;
 use crate::spec::QueueSpec;
 use crate::tap::TapQueue;
@@ -126,7 +127,8 @@ impl Queue {
             ports: [tx_port, rx_port],
             stop,
             storm: Storm::default(),
-            unmask_at: None,
+            mask: Mask::default(),
+            nap: Nap::default(),
             counters: Counters::default(),
         })
     }

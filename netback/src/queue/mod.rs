@@ -8,7 +8,7 @@
 //! transmit  slots ─► packets ─► one GRANT_COPY ─► headers ─► tap, in order        tx.rs
 //! receive   tap ─► frames ─► requests that were waited for ─► one GRANT_COPY      rx.rs
 //! publish   both rings once; notify if the guest asked
-//! rearm     look again; sleep in poll
+//! rearm     ask to be rung, look again, sleep in poll; or doze, and do not ask        nap.rs
 //! ```
 //!
 //! Frames for a guest are left in the tap, whose queue is bounded and counts what it drops, until
@@ -16,6 +16,7 @@
 
 mod connect;
 mod layout;
+mod nap;
 mod rx;
 mod steer;
 mod sys;
@@ -36,6 +37,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 pub use connect::{ConnectError, QueueSetup};
+use nap::Nap;
 use rx::Rx;
 pub use steer::Steer;
 use tx::Tx;
@@ -59,9 +61,21 @@ pub struct Queue {
     ports: [LocalPort; 2],
     stop: Arc<OwnedFd>,
     storm: Storm,
-    /// The ports stay masked until then.
-    unmask_at: Option<Instant>,
+    mask: Mask,
+    nap: Nap,
     counters: Counters,
+}
+
+/// Whether the ports may ring. The kernel masks one that does; what rings meanwhile is not lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mask {
+    /// They may.
+    #[default]
+    Open,
+    /// Not before they are asked to.
+    Masked,
+    /// Not before then: they ring for nothing.
+    Until(Instant),
 }
 
 /// Why a queue ended before it was told to.
@@ -126,11 +140,14 @@ impl Queue {
             if woken.event {
                 self.hear(&clock)?;
             }
-            woken = if self.pass(woken, &clock)? {
-                self.wait(Some(Timespec::default()))?
+            let timeout = if self.pass(woken, &clock)? {
+                Some(Timespec::default())
+            } else if self.nap.is_dozing() {
+                Timespec::try_from(nap::DOZE).ok()
             } else {
-                self.wait(self.deadline().map(until))?
+                self.deadline().map(until)
             };
+            woken = self.wait(timeout)?;
         }
         Ok(())
     }
@@ -158,8 +175,16 @@ impl Queue {
             .sweep(&self.tap, &pages, &mut self.counters, clock)?;
         drop(pages);
         self.publish()?;
-        self.unmask_when_due(clock)?;
-        Ok(busy || self.tx.rearm(clock)? | self.rx.rearm()?)
+        if busy | self.rx.rearm()? {
+            return Ok(true);
+        }
+        // A frame that came meanwhile ends a doze early, and says nothing about it.
+        let judged = woken.event || !(woken.tap || woken.inbox);
+        if judged && self.nap.doze_after(self.tx.taken()) || self.nap.is_dozing() {
+            return Ok(false);
+        }
+        self.unmask(clock)?;
+        self.tx.rearm(clock)
     }
 
     /// Shows the guest its answers, and rings once for each ring that asked, or once for both.
@@ -179,7 +204,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Something has rung: empties the channel, and lets it ring again unless it rings for nothing.
+    /// Something has rung: empties the channel.
     fn hear(&mut self, clock: &Clock) -> Result<(), QueueFault> {
         // Room for more than there are: a buffer that is not full needs no second look.
         let mut ports = [self.ports[0]; 4];
@@ -194,25 +219,29 @@ impl Queue {
         if self.tx.is_waited_for()? || self.rx.is_waited_for()? {
             self.storm.on_request();
         }
-        self.unmask_at = self.storm.on_event(|| clock.now());
-        match self.unmask_at {
-            None => Ok(self.events.unmask(&self.ports)?),
-            Some(_) => Ok(()),
-        }
+        let due = self.storm.on_event(|| clock.now());
+        self.mask = due.map_or(Mask::Masked, Mask::Until);
+        Ok(())
     }
 
-    /// Lets masked ports ring again when their time has come.
-    fn unmask_when_due(&mut self, clock: &Clock) -> Result<(), QueueFault> {
-        if self.unmask_at.is_some_and(|due| due <= clock.now()) {
-            self.unmask_at = None;
-            self.events.unmask(&self.ports)?;
+    /// Lets the ports ring again, unless that is to wait.
+    fn unmask(&mut self, clock: &Clock) -> Result<(), QueueFault> {
+        match self.mask {
+            Mask::Open => return Ok(()),
+            Mask::Until(due) if due > clock.now() => return Ok(()),
+            Mask::Masked | Mask::Until(_) => {}
         }
-        Ok(())
+        self.mask = Mask::Open;
+        Ok(self.events.unmask(&self.ports)?)
     }
 
     /// When to look again without being woken.
     fn deadline(&self) -> Option<Instant> {
-        [self.unmask_at, self.tx.held_until(), self.rx.look_at()]
+        let unmask_at = match self.mask {
+            Mask::Until(due) => Some(due),
+            Mask::Open | Mask::Masked => None,
+        };
+        [unmask_at, self.tx.held_until(), self.rx.look_at()]
             .into_iter()
             .flatten()
             .min()

@@ -30,6 +30,8 @@ pub(super) struct Tx {
     parcels: Vec<Parcel>,
     layout: Layout,
     copies: Vec<CopySegment>,
+    /// Packets that the last sweep has taken, good and bad.
+    taken: u32,
     /// Nothing is taken before: the guest has used up its rate.
     held_until: Option<Instant>,
 }
@@ -57,6 +59,7 @@ impl Tx {
             parcels: Vec::new(),
             layout: Layout::default(),
             copies: Vec::new(),
+            taken: 0,
             held_until: None,
         }
     }
@@ -92,6 +95,7 @@ impl Tx {
         counters: &mut Counters,
         clock: &Clock,
     ) -> Result<bool, QueueFault> {
+        self.taken = 0;
         if self.held_until.is_some_and(|until| until > clock.now()) {
             return Ok(false);
         }
@@ -106,6 +110,7 @@ impl Tx {
                 return Ok(false);
             };
             slots += usize::from(receipt.slots());
+            self.taken += 1;
             let packet = match verdict {
                 Verdict::Packet(packet) => packet,
                 Verdict::Multicast(edit) => {
@@ -218,6 +223,11 @@ impl Tx {
     /// Do slots wait that nobody has looked at?
     pub(super) fn is_waited_for(&mut self) -> Result<bool, QueueFault> {
         Ok(self.ring.waiting(1)? > 0)
+    }
+
+    /// Packets that the last sweep has taken.
+    pub(super) const fn taken(&self) -> u32 {
+        self.taken
     }
 
     /// When the guest may transmit again.

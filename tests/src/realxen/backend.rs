@@ -19,7 +19,7 @@ run=/run/$program; mkdir -p $run
 rm -f $run/notify; : > $run/said
 install -m 755 /share/bin/$program /usr/local/bin/ || exit
 # Without udev nobody makes the node that loads it.
-[ $program != xen-netback ] || modprobe tun || exit
+[ $program != xen-netback ] || modprobe -a tun xen-gntalloc || exit
 setsid socat -u UNIX-RECV:$run/notify OPEN:$run/said,append > /dev/null 2>&1 &
 for _ in $(seq 50); do [ -S $run/notify ] && break; sleep 0.1; done
 NOTIFY_SOCKET=$run/notify setsid $program serve >> $run/log 2>&1 &
