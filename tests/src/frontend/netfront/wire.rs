@@ -166,9 +166,10 @@ impl Wire {
                     return Ok(frame);
                 }
             }
+            let left = deadline.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "queue {queue} gets no such frame");
+            // What has come on other queues stays there.
             if !self.front.rearm()? {
-                let left = deadline.saturating_duration_since(Instant::now());
-                ensure!(!left.is_zero(), "queue {queue} gets no such frame");
                 self.front.wait(left)?;
             }
         }
