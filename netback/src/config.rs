@@ -8,7 +8,7 @@ pub use broker::config::ConfigError;
 use broker::config::bounded;
 use serde::{Deserialize, Deserializer};
 
-use crate::features::QUEUES_MAX;
+use crate::features::{Offered, QUEUES_MAX};
 use crate::vnet::{GSO_FLOOR, LEAST_GSO_FLOOR};
 
 /// Where the configuration is looked for when none is named.
@@ -18,21 +18,48 @@ pub const DEFAULT_FILE: &str = "/etc/xen-backends/netback.toml";
 const QUEUES: usize = 4;
 
 /// The keys there are.
-const KEYS: [&str; 3] = ["max-queues", "gso-floor", "queue-length"];
+const KEYS: [&str; 10] = [
+    "max-queues",
+    "gso-floor",
+    "queue-length",
+    "scatter-gather",
+    "segmentation-offload",
+    "checksum-offload",
+    "multicast-control",
+    "split-event-channels",
+    "control-ring",
+    "xdp-headroom",
+];
 
 /// What an administrator decides.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// `multi-queue-max-queues`.
-    #[serde(deserialize_with = "max_queues")]
-    pub max_queues: u16,
+    /// What frontends are offered.
+    pub offered: Offered,
     /// Fewest bytes in the pieces that a guest may have a packet cut into.
-    #[serde(deserialize_with = "gso_floor")]
     pub gso_floor: u16,
     /// Frames that wait for a guest before they are dropped.
-    #[serde(deserialize_with = "queue_length")]
     pub queue_length: u32,
+}
+
+/// The file as it is written. The names of these fields are the keys.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+struct File {
+    #[serde(deserialize_with = "max_queues")]
+    max_queues: u16,
+    #[serde(deserialize_with = "gso_floor")]
+    gso_floor: u16,
+    #[serde(deserialize_with = "queue_length")]
+    queue_length: u32,
+    scatter_gather: bool,
+    segmentation_offload: bool,
+    checksum_offload: bool,
+    multicast_control: bool,
+    split_event_channels: bool,
+    control_ring: bool,
+    xdp_headroom: bool,
 }
 
 impl Config {
@@ -53,26 +80,68 @@ impl Config {
     /// # Errors
     /// Something in it makes no sense.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| ConfigError::of_toml(file, text, &error, &KEYS))
+        let parsed: File = toml::from_str(text)
+            .map_err(|error| ConfigError::of_toml(file, text, &error, &KEYS))?;
+        Ok(parsed.into())
     }
 }
 
 impl Default for Config {
+    fn default() -> Self {
+        File::default().into()
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offered = self.offered;
+        writeln!(f, "max-queues = {}", offered.queues)?;
+        writeln!(f, "gso-floor = {}", self.gso_floor)?;
+        writeln!(f, "queue-length = {}", self.queue_length)?;
+        writeln!(f, "scatter-gather = {}", offered.scatter_gather)?;
+        writeln!(f, "segmentation-offload = {}", offered.segmentation)?;
+        writeln!(f, "checksum-offload = {}", offered.checksum)?;
+        writeln!(f, "multicast-control = {}", offered.multicast_control)?;
+        writeln!(f, "split-event-channels = {}", offered.split_event_channels)?;
+        writeln!(f, "control-ring = {}", offered.control_ring)?;
+        write!(f, "xdp-headroom = {}", offered.xdp_headroom)
+    }
+}
+
+impl Default for File {
     fn default() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             max_queues: u16::try_from(cpus.min(QUEUES)).unwrap_or(1),
             gso_floor: GSO_FLOOR,
             queue_length: 1000,
+            scatter_gather: true,
+            segmentation_offload: true,
+            checksum_offload: true,
+            multicast_control: true,
+            split_event_channels: true,
+            control_ring: true,
+            xdp_headroom: true,
         }
     }
 }
 
-impl fmt::Display for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "max-queues = {}", self.max_queues)?;
-        writeln!(f, "gso-floor = {}", self.gso_floor)?;
-        write!(f, "queue-length = {}", self.queue_length)
+impl From<File> for Config {
+    fn from(file: File) -> Self {
+        Self {
+            offered: Offered {
+                queues: file.max_queues,
+                scatter_gather: file.scatter_gather,
+                segmentation: file.segmentation_offload,
+                checksum: file.checksum_offload,
+                multicast_control: file.multicast_control,
+                split_event_channels: file.split_event_channels,
+                control_ring: file.control_ring,
+                xdp_headroom: file.xdp_headroom,
+            },
+            gso_floor: file.gso_floor,
+            queue_length: file.queue_length,
+        }
     }
 }
 
@@ -99,8 +168,12 @@ mod tests {
     #[test]
     fn nothing_is_needed_and_what_is_printed_is_what_was_read() {
         assert_eq!(parse("").unwrap(), Config::default());
-        let text = "max-queues = 16\ngso-floor = 512\nqueue-length = 16";
+        let text = "max-queues = 16\ngso-floor = 512\nqueue-length = 16\nscatter-gather = false\n\
+                    segmentation-offload = false\nchecksum-offload = false\n\
+                    multicast-control = false\nsplit-event-channels = false\ncontrol-ring = false\n\
+                    xdp-headroom = false";
         assert_eq!(parse(text).unwrap().to_string(), text);
+        assert_eq!(Config::default().to_string().matches("= true").count(), 7);
     }
 
     #[test]
@@ -113,6 +186,14 @@ mod tests {
                 "{key} is not explained"
             );
         }
+        // The number of queues is that of this host's CPUs.
+        let shown = text.lines().filter_map(|line| line.strip_prefix('#'));
+        let shown: Vec<_> = shown
+            .filter(|line| line.starts_with(char::is_lowercase))
+            .collect();
+        let mut default = Config::default();
+        default.offered.queues = 4;
+        assert_eq!(shown.join("\n"), default.to_string());
     }
 
     #[test]
@@ -129,6 +210,11 @@ mod tests {
             ("gso-floor = 1", "from 88 to 1448"),
             ("queue-length = 0", "from 16 to 100000"),
             ("max-queues = \"2\"", "expected i64"),
+            ("control-ring = 1", "expected a boolean"),
+            (
+                "split-event-channel = false",
+                "did you mean \"split-event-channels\"?",
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

@@ -13,7 +13,9 @@ use xenbus::{
 
 use crate::config::Config;
 use crate::features;
-use crate::spec::{Change, ControlSpec, FrontendFeatures, QueueSpec, RateSpec, VifSpec};
+use crate::spec::{
+    Change, ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, RateSpec, VifSpec,
+};
 use crate::tap::{Offload, Tap, TapError, TapName};
 use crate::wish::Wish;
 
@@ -146,12 +148,14 @@ impl Driver for NetDriver {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         // The hotplug script, which runs at InitWait, looks for it.
         self.link(device, &wish).map_err(Refused::host)?;
-        Ok(features::before_rings(self.config.max_queues))
+        Ok(features::before_rings(self.config.offered))
     }
 
     fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused> {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
-        let offer = NetworkOffer::read(store, device, self.config.max_queues.into())?;
+        let offered = self.config.offered;
+        let offer = NetworkOffer::read(store, device, offered.limits())?;
+        let offer = offered.agreed(offer);
         let gso_floor = self.config.gso_floor;
         let link = self.link(device, &wish).map_err(Refused::host)?;
         link.told = Some(Told {
@@ -174,6 +178,10 @@ impl Driver for NetDriver {
             queues: offer.queues.iter().map(queue).collect(),
             control: offer.control.map(control),
             frontend: frontend(&offer),
+            offered: OfferedFeatures {
+                gso: offered.gso(),
+                multicast_control: offered.multicast_control,
+            },
             rate: wish.rate,
             name,
         };
@@ -204,7 +212,10 @@ impl Driver for NetDriver {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         let now = Told {
             rate: wish.rate,
-            frontend: LiveOffer::read(store, device)?,
+            frontend: self
+                .config
+                .offered
+                .agreed_live(LiveOffer::read(store, device)?),
         };
         let link = self.links.get_mut(device);
         let Some(told) = link.and_then(|link| link.told.as_mut()) else {

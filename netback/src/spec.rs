@@ -32,6 +32,8 @@ pub struct VifSpec {
     pub control: Option<ControlSpec>,
     /// What the frontend can take.
     pub frontend: FrontendFeatures,
+    /// What it may do.
+    pub offered: OfferedFeatures,
     /// The limit of what the guest may transmit; none means unlimited.
     pub rate: Option<RateSpec>,
 }
@@ -83,6 +85,16 @@ pub struct FrontendFeatures {
     /// `xdp-headroom`: bytes to leave free in front of each frame.
     pub xdp_headroom: u16,
     /// `request-multicast-control`: only multicast that it has asked for.
+    pub multicast_control: bool,
+}
+
+/// What the frontend may do, as it was offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferedFeatures {
+    /// `feature-gso-tcpv4` and `-tcpv6`: transmit packets that are to be cut up.
+    pub gso: bool,
+    /// `feature-multicast-control`: change its multicast list.
     pub multicast_control: bool,
 }
 

@@ -18,7 +18,7 @@ use crate::multicast::{BROADCAST, Multicast, is_group};
 use crate::part::{self, Handles, Part};
 use crate::queue::Steer;
 use crate::scratch::{Pool, Scratch};
-use crate::spec::{Change, FrontendFeatures, RateSpec, VifSpec};
+use crate::spec::{Change, FrontendFeatures, OfferedFeatures, RateSpec, VifSpec};
 use crate::steering::Steering;
 use crate::tap::TapQueue;
 
@@ -29,6 +29,7 @@ pub struct Vif {
     mtu: u16,
     gso_floor: u16,
     frontend: FrontendFeatures,
+    offered: OfferedFeatures,
     headroom: AtomicU16,
     /// Multicast that is not on the list is kept from the guest.
     filters: AtomicBool,
@@ -49,6 +50,7 @@ impl Vif {
             mtu: spec.mtu,
             gso_floor: spec.gso_floor,
             frontend: spec.frontend,
+            offered: spec.offered,
             headroom: AtomicU16::new(spec.frontend.xdp_headroom),
             filters: AtomicBool::new(spec.frontend.multicast_control),
             multicast: Mutex::default(),
@@ -90,6 +92,12 @@ impl Vif {
         self.gso_floor
     }
 
+    /// May the guest transmit packets that are to be cut up?
+    #[must_use]
+    pub const fn takes_gso(&self) -> bool {
+        self.offered.gso
+    }
+
     /// What frames for the guest may be like, now.
     #[must_use]
     pub fn rx_features(&self) -> RxFeatures {
@@ -127,7 +135,7 @@ impl Vif {
     /// The guest changes its multicast list; false if it may not.
     #[must_use]
     pub fn edit_multicast(&self, edit: MulticastEdit) -> bool {
-        self.multicast().edit(edit)
+        self.offered.multicast_control && self.multicast().edit(edit)
     }
 
     /// The guest has transmitted `bytes`: when it may do so again, if not now.

@@ -54,8 +54,8 @@ pub use events::{PER_WATCH, WatchEvent};
 pub use handshake::{Action, Connects, Event, Handshake, Phase, Why};
 pub use number::{NotANumber, decimal, flag};
 pub use offer::{
-    BadOffer, BlockOffer, Clipped, ControlOffer, LiveOffer, NetworkOffer, OfferError, OfferFault,
-    OfferLimits, PORT_MAX, QueueOffer, RingOffer, Values, XDP_HEADROOM_MAX,
+    BadOffer, BlockOffer, Clipped, ControlOffer, LiveOffer, NetworkLimits, NetworkOffer,
+    OfferError, OfferFault, OfferLimits, PORT_MAX, QueueOffer, RingOffer, Values, XDP_HEADROOM_MAX,
 };
 pub use path::{BackendPath, Class, DOMID_MAX};
 pub use perms::{Permissions, Right};

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use self::block::{BlockOffer, OfferLimits, RingOffer};
-pub use self::network::{ControlOffer, LiveOffer, NetworkOffer, QueueOffer, XDP_HEADROOM_MAX};
+pub use self::network::{
+    ControlOffer, LiveOffer, NetworkLimits, NetworkOffer, QueueOffer, XDP_HEADROOM_MAX,
+};
 
 use crate::error::StoreError;
 use crate::number::{self, NotANumber};

@@ -138,8 +138,8 @@ impl Queue {
 fn offer(vif: &Vif) -> TxOffer {
     TxOffer {
         max_frame: vif.max_frame(),
-        gso_v4: true,
-        gso_v6: true,
+        gso_v4: vif.takes_gso(),
+        gso_v6: vif.takes_gso(),
         gso_floor: NonZeroU16::new(vif.gso_floor()).unwrap_or(NonZeroU16::MIN),
     }
 }

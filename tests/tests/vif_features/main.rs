@@ -1,11 +1,13 @@
 //! What an interface can do besides passing frames: a limited rate, multicast that was asked for, a
-//! headroom for XDP programs, hashes, and guests that stop receiving.
+//! headroom for XDP programs, hashes, guests that stop receiving, and what an administrator can
+//! withhold.
 
 mod hashing;
 mod headroom;
 mod multicast;
 mod rate;
 mod stall;
+mod withheld;
 
 use pv_tests::frontend::netfront::{NetShape, Traffic, Wire};
 use pv_tests::scene::{Guest, Scene};
@@ -28,7 +30,11 @@ struct Stage {
 
 impl Stage {
     fn set(nic: NicLine, shape: NetShape) -> anyhow::Result<Self> {
-        let mut scene = Scene::networked("max-queues = 4")?;
+        Self::configured("max-queues = 4", nic, shape)
+    }
+
+    fn configured(config: &str, nic: NicLine, shape: NetShape) -> anyhow::Result<Self> {
+        let mut scene = Scene::networked(config)?;
         let guest = scene.guest()?;
         let wire = scene.wire(&guest, &nic, shape)?;
         Ok(Self {

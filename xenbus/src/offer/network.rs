@@ -40,6 +40,17 @@ pub struct NetworkOffer {
     pub control: Option<ControlOffer>,
 }
 
+/// What this backend has advertised, as far as it decides which keys are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkLimits {
+    /// `multi-queue-max-queues`.
+    pub queues: u32,
+    /// `feature-split-event-channels`; without it, only `event-channel` is a key.
+    pub split: bool,
+    /// `feature-ctrl-ring`; without it, where one would be is not looked at.
+    pub control: bool,
+}
+
 /// What a frontend may change while its device is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveOffer {
@@ -100,20 +111,24 @@ const QUEUE_KEYS: [&str; 5] = [
 
 impl NetworkOffer {
     /// Reads the offer of the frontend that belongs to `device`, in one transaction: a half-written
-    /// one is not seen. At most `queues` are taken.
+    /// one is not seen.
     ///
     /// # Errors
     /// See [`OfferError`].
-    pub fn read(store: &mut Store, device: &BackendPath, queues: u32) -> Result<Self, OfferError> {
+    pub fn read(
+        store: &mut Store,
+        device: &BackendPath,
+        limits: NetworkLimits,
+    ) -> Result<Self, OfferError> {
         store.transaction(|tx| {
             let mut values = Values::new();
             fetch(tx, device, KEYS.map(str::to_owned).to_vec(), &mut values)?;
-            let count = count(&values, queues)?;
+            let count = count(&values, limits.queues)?;
             let keys = prefixes(count)
                 .into_iter()
                 .flat_map(|prefix| QUEUE_KEYS.map(|key| format!("{prefix}{key}")));
             fetch(tx, device, keys.collect(), &mut values)?;
-            Ok(Self::parse(&values, queues)?)
+            Ok(Self::parse(&values, limits)?)
         })
     }
 
@@ -121,16 +136,21 @@ impl NetworkOffer {
     ///
     /// # Errors
     /// The first key that is not acceptable.
-    pub fn parse(values: &Values, queues: u32) -> Result<Self, BadOffer> {
+    pub fn parse(values: &Values, limits: NetworkLimits) -> Result<Self, BadOffer> {
         // Page flipping went long ago, and this is how a frontend says that it knows.
         if !flag(values, "request-rx-copy")? {
             return Err(bad("request-rx-copy", OfferFault::Zero));
         }
         let (mut refs, mut ports) = (BTreeSet::new(), BTreeSet::new());
-        let queues = prefixes(count(values, queues)?)
+        let queues = prefixes(count(values, limits.queues)?)
             .iter()
-            .map(|prefix| QueueOffer::parse(values, prefix, &mut refs, &mut ports))
+            .map(|prefix| QueueOffer::parse(values, prefix, limits.split, &mut refs, &mut ports))
             .collect::<Result<_, _>>()?;
+        let control = if limits.control {
+            ControlOffer::parse(values, &mut refs, &mut ports)?
+        } else {
+            None
+        };
         Ok(Self {
             queues,
             rx_notify: flag(values, "feature-rx-notify")?,
@@ -140,7 +160,7 @@ impl NetworkOffer {
             csum_ipv4: !flag(values, "feature-no-csum-offload")?,
             csum_ipv6: flag(values, "feature-ipv6-csum-offload")?,
             live: LiveOffer::parse(values)?,
-            control: ControlOffer::parse(values, &mut refs, &mut ports)?,
+            control,
         })
     }
 }
@@ -199,6 +219,7 @@ impl QueueOffer {
     fn parse(
         values: &Values,
         prefix: &str,
+        split: bool,
         refs: &mut BTreeSet<u32>,
         ports: &mut BTreeSet<u32>,
     ) -> Result<Self, BadOffer> {
@@ -207,7 +228,7 @@ impl QueueOffer {
         let (tx_ref, rx_ref) = (page("tx-ring-ref")?, page("rx-ring-ref")?);
         let mut port = |name: &str| port(values, &key(name), ports);
         // Linux looks for the two first, and takes one for both if they are not there.
-        let (tx_port, rx_port) = if values.contains_key(&key("event-channel-tx")) {
+        let (tx_port, rx_port) = if split && values.contains_key(&key("event-channel-tx")) {
             (port("event-channel-tx")?, port("event-channel-rx")?)
         } else {
             let both = port("event-channel")?;
@@ -268,8 +289,14 @@ mod tests {
         ("event-channel", "15"),
     ];
 
+    const ALL: NetworkLimits = NetworkLimits {
+        queues: 4,
+        split: true,
+        control: true,
+    };
+
     fn with(more: &[(&str, &str)]) -> Result<NetworkOffer, BadOffer> {
-        NetworkOffer::parse(&values(&[&PLAIN[..], more].concat()), 4)
+        NetworkOffer::parse(&values(&[&PLAIN[..], more].concat()), ALL)
     }
 
     #[test]
@@ -307,7 +334,7 @@ mod tests {
             ("feature-gso-tcpv6", "1"),
             ("feature-ipv6-csum-offload", "1"),
         ]);
-        let offer = NetworkOffer::parse(&offer, 4).unwrap();
+        let offer = NetworkOffer::parse(&offer, ALL).unwrap();
         assert_eq!(offer.queues.len(), 2);
         assert_eq!(offer.queues[1].rx_ref, GrantRef::new(770));
         assert!(offer.sg && offer.gso_tcpv4 && offer.gso_tcpv6 && offer.rx_notify);
@@ -347,9 +374,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_advertised_is_not_looked_at() {
+        let parse = |limits, more: &[(&str, &str)]| {
+            NetworkOffer::parse(&values(&[&PLAIN[..], more].concat()), limits)
+        };
+        let more = [
+            ("event-channel-tx", "3"),
+            ("event-channel-rx", "4"),
+            ("ctrl-ring-ref", "nonsense"),
+        ];
+        let neither = NetworkLimits {
+            split: false,
+            control: false,
+            ..ALL
+        };
+        let offer = parse(neither, &more).unwrap();
+        assert_eq!((offer.queues[0].tx_port, offer.queues[0].rx_port), (15, 15));
+        assert_eq!(offer.control, None);
+        assert_eq!(parse(ALL, &more).unwrap_err().key, "ctrl-ring-ref");
+    }
+
+    #[test]
     fn con_04_what_makes_no_sense_is_named() {
         let flipping = values(&[("request-rx-copy", "0")]);
-        let bad = NetworkOffer::parse(&flipping, 4).unwrap_err();
+        let bad = NetworkOffer::parse(&flipping, ALL).unwrap_err();
         assert_eq!(bad.key, "request-rx-copy");
         for (more, key) in [
             (("rx-ring-ref", "8"), "rx-ring-ref"),
