@@ -311,6 +311,39 @@ fn long_packets_and_headroom_go_with_a_hash() -> anyhow::Result<()> {
     stage.clear()
 }
 
+/// Behind a VLAN tag, a guest gets a long packet in pieces: each has the packet's hash, and its queue.
+#[test]
+fn pieces_of_a_packet_have_its_hash() -> anyhow::Result<()> {
+    let mut stage = Stage::plain(SHAPE)?;
+    let wire = &mut stage.wire;
+    hash_by(wire, ALL, &[2])?;
+    let payload: Vec<u8> = (0..20_000_u32).map(|at| at.to_le_bytes()[1]).collect();
+    for flow in [&FLOWS[0], &FLOWS[5]] {
+        let segment = flow.segment(wire.mac, 1, &payload);
+        let frame = segment.frame(Sum::Blank);
+        let tagged = [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
+        let kind = match segment.ip() {
+            Ip::V4 => Undone::TCPV4,
+            Ip::V6 => Undone::TCPV6,
+        };
+        let undone = Undone {
+            checksum: Some((u16::try_from(segment.start() + 4)?, 16)),
+            valid: false,
+            cut: Some((kind, 1400)),
+            headers: u16::try_from(segment.headers() + 4)?,
+        };
+        for queue in 0..4 {
+            flow.answered_on(wire, queue)?;
+            wire.peer.send_undone(&tagged, undone)?;
+            for _ in 0..payload.len().div_ceil(1400) {
+                let got = wire.next(2, |got| got.bytes.get(12..14) == Some(&[0x81, 0]))?;
+                ensure!(got.hash == Some(flow.hash(ALL)), "{:?}", got.hash);
+            }
+        }
+    }
+    stage.clear()
+}
+
 #[test]
 fn a_guest_with_one_queue_is_told_hashes() -> anyhow::Result<()> {
     let mut stage = Stage::plain(NetShape { queues: 1, ..SHAPE })?;

@@ -1,6 +1,6 @@
 //! Packets that the guest gets in pieces.
 
-use ring_proto::netif::{Gso, RxOffload};
+use ring_proto::netif::{Gso, Hash, RxOffload};
 
 use super::Rx;
 use super::held::Held;
@@ -15,9 +15,10 @@ impl Rx {
         &mut self,
         held: Held<'_>,
         gso: Gso,
+        hash: Option<Hash>,
         counters: &mut Counters,
     ) -> Result<(), QueueFault> {
-        self.cutting = Pieces::of(held.bytes()?, gso);
+        self.cutting = Pieces::of(held.bytes()?, gso).map(|pieces| (pieces, hash));
         if self.cutting.is_none() {
             counters.rx_refused += 1;
         }
@@ -31,7 +32,7 @@ impl Rx {
         held: Held<'a>,
         counters: &mut Counters,
     ) -> Result<Option<Held<'a>>, QueueFault> {
-        let Some(pieces) = &mut self.cutting else {
+        let Some((pieces, hash)) = &mut self.cutting else {
             return Ok(None);
         };
         let Some(piece) = pieces.next() else {
@@ -41,7 +42,7 @@ impl Rx {
         let held = held.of(piece.len());
         held.fill(&piece)?;
         let len = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-        let plan = self.features.plan(len, RxOffload::Validated, None);
+        let plan = self.features.plan(len, RxOffload::Validated, *hash);
         let plan = plan.map_err(|refusal| refusal.to_string());
         self.put(held, plan, counters)?;
         Ok(Some(held))

@@ -48,8 +48,9 @@ pub(super) struct Rx {
     stall: Stall,
     copies: Vec<CopySegment>,
     owners: Vec<RxSlot>,
-    /// A packet of which the guest has not got all pieces: nothing else is fetched before.
-    cutting: Option<Pieces>,
+    /// A packet of which the guest has not got all pieces, and its hash, which is theirs: nothing else
+    /// is fetched before.
+    cutting: Option<(Pieces, Option<Hash>)>,
 }
 
 impl Rx {
@@ -177,7 +178,7 @@ impl Rx {
     ) -> Result<bool, QueueFault> {
         let told = match vnet::to_guest(header, head) {
             Ok(ToGuest::Cut(gso)) => {
-                self.start_cutting(held, gso, counters)?;
+                self.start_cutting(held, gso, hash, counters)?;
                 return Ok(false);
             }
             told => told.map_err(|unknown| unknown.to_string()),
