@@ -25,7 +25,7 @@ struct Cli {
 enum Verb {
     /// Build the image, or find it in the cache, and print where it lies.
     Image,
-    /// Run scenarios: those named, or those that `cargo verify` runs.
+    /// Run scenarios: those named, or all, as `cargo verify` does.
     Run {
         /// Their names; `net-*` stands for all that begin with `net-`.
         names: Vec<String>,

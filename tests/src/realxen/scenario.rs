@@ -35,8 +35,6 @@ pub struct Suite {
     /// Whether a scenario that passed leaves its guests and its backend to the next one of the
     /// suite. A scenario then makes what it needs and does not find, and undoes what it did.
     pub shares_guests: bool,
-    /// Whether `cargo verify` runs it, and `pv-realxen run` when nothing else is asked for.
-    pub is_verified: bool,
     /// In the order in which they are tried.
     pub scenarios: &'static [Scenario],
 }
@@ -202,8 +200,7 @@ pub fn select(names: &[String]) -> anyhow::Result<Vec<(Suite, Vec<Scenario>)>> {
         .iter()
         .map(|suite| {
             let chosen = |scenario: &&Scenario| {
-                names.iter().any(|name| is_meant(name, scenario))
-                    || (names.is_empty() && suite.is_verified)
+                names.is_empty() || names.iter().any(|name| is_meant(name, scenario))
             };
             (
                 *suite,
@@ -302,13 +299,12 @@ mod tests {
     }
 
     #[test]
-    fn scenarios_are_chosen_by_name_by_beginning_or_because_they_are_verified() {
+    fn scenarios_are_chosen_by_name_or_by_beginning_and_else_all() {
         assert_eq!(chosen(&["net-nat", "pv-root"]), ["pv-root", "net-nat"]);
         assert!(chosen(&["net-no-*"]).contains(&"net-no-gso"));
         assert!(!chosen(&["net-no-*"]).contains(&"net-nat"));
-        let verified = scenarios::SUITES.iter().filter(|suite| suite.is_verified);
-        let verified: Vec<_> = verified.flat_map(|suite| suite.scenarios).collect();
-        assert_eq!(chosen(&[]).len(), verified.len());
+        let all = scenarios::SUITES.iter().flat_map(|suite| suite.scenarios);
+        assert_eq!(chosen(&[]).len(), all.count());
         assert!(select(&["no-such*".to_owned()]).is_err());
     }
 }

@@ -21,7 +21,6 @@ pub const SUITES: &[Suite] = &[DISKS, NICS];
 const DISKS: Suite = Suite {
     devices: Devices::Disks,
     shares_guests: false,
-    is_verified: true,
     scenarios: &[
         contracts::ON_XEN,
         root::PV,
@@ -37,10 +36,9 @@ const DISKS: Suite = Suite {
     ],
 };
 
-/// xen-netback's, tried against the kernel's alone while there is no daemon to verify.
+/// xen-netback's.
 const NICS: Suite = Suite {
     devices: Devices::Nics,
     shares_guests: true,
-    is_verified: false,
     scenarios: nics::ALL,
 };

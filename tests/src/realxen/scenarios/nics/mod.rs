@@ -1,12 +1,12 @@
 //! Guests on the network.
 //!
-//! Most scenarios plug an interface of their own into one guest, and unplug it again. A frontend
-//! with a single event channel is none of them: Linux's takes two whenever it is offered two.
+//! Most scenarios plug an interface of their own into one guest, and unplug it again.
 
 use crate::realxen::scenario::Scenario;
 
 mod bridge;
 mod counters;
+mod frontends;
 mod guests;
 mod hotplug;
 mod lifecycle;
@@ -31,4 +31,5 @@ pub(super) const ALL: &[Scenario] = &[
     lifecycle::SAVE_RESTORE,
     lifecycle::DESTROY,
     lifecycle::PVH,
+    frontends::PLAIN,
 ];
