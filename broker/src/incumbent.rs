@@ -4,7 +4,7 @@
 //! the first one left in the run directory. It cannot give them orders, but it knows which guests
 //! they serve, leaves those devices alone, and can end a worker whose device has to go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -81,6 +81,11 @@ impl Incumbents {
             found.insert(token, incumbent);
         }
         Ok(Self { found })
+    }
+
+    /// The guests that they serve.
+    pub(crate) fn guests(&self) -> BTreeSet<DomId> {
+        self.found.values().map(|found| found.guest).collect()
     }
 
     /// The processes that serve a guest, for the log.

@@ -64,6 +64,25 @@ impl<D: Driver> Supervisor<D> {
         }
     }
 
+    /// Ends the workers of an earlier broker whose guests have no devices any more. They went while no
+    /// broker ran, so nobody else will, and what such a worker has mapped keeps a domain that is dead.
+    pub(crate) fn end_forgotten(&mut self) {
+        let directory = self.driver.class().directory(self.own_domain);
+        for guest in self.incumbents.guests() {
+            match self.store.list(&format!("{directory}/{guest}")) {
+                Ok(devices) if devices.as_ref().is_none_or(Vec::is_empty) => {
+                    let pids = self.incumbents.pids(guest);
+                    tracing::info!(domid = %guest, ?pids, "its devices are gone: its worker is ended");
+                    if let Err(error) = self.incumbents.kill(guest) {
+                        tracing::error!(domid = %guest, ?pids, %error, "cannot end it: kill it");
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => self.store_failed(&error),
+            }
+        }
+    }
+
     /// Lists a guest's devices, or all, again in a while: now it was refused.
     pub(crate) fn rescan_later(&mut self, guest: Option<DomId>, now: Instant) {
         self.rescan.add(guest);

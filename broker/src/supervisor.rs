@@ -147,6 +147,7 @@ impl<D: Driver> Supervisor<D> {
     /// The event loop itself does not work any more.
     pub fn run(mut self) -> Result<(), BrokerError> {
         let mut events = Events::with_capacity(256);
+        self.end_forgotten();
         self.driver.starting(&mut self.store, self.own_domain);
         self.settle();
         tell_systemd(&[NotifyState::Ready]);

@@ -1,22 +1,19 @@
 //! The broker's side of network interfaces: what to advertise, and what a worker needs to serve one.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use broker::message::Blame;
 use broker::{Connection, Driver, Hypervisor, Refused};
 use ring_proto::DomId;
-use tracing::{debug, info, warn};
 use xenbus::{
     BackendPath, Class, Connects, ControlOffer, Key, LiveOffer, NetworkOffer, QueueOffer, Store,
 };
 
 use crate::config::Config;
 use crate::features;
-use crate::spec::{
-    Change, ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, RateSpec, VifSpec,
-};
-use crate::tap::{Offload, Tap, TapError, TapName};
+use crate::links::{Links, Told, remove_stale};
+use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
+use crate::tap::{Offload, Tap, TapError};
 use crate::wish::Wish;
 
 /// Network interfaces.
@@ -24,22 +21,7 @@ use crate::wish::Wish;
 pub struct NetDriver {
     config: Config,
     hypervisor: Hypervisor,
-    links: BTreeMap<BackendPath, Link>,
-}
-
-/// The host's end of an interface, as long as its directory exists.
-#[derive(Debug)]
-struct Link {
-    tap: Tap,
-    /// What the worker was told last.
-    told: Option<Told>,
-}
-
-/// What may change while an interface is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Told {
-    rate: Option<RateSpec>,
-    frontend: LiveOffer,
+    links: Links,
 }
 
 impl NetDriver {
@@ -47,38 +29,10 @@ impl NetDriver {
     #[must_use]
     pub const fn new(config: Config, hypervisor: Hypervisor) -> Self {
         Self {
+            links: Links::new(config.queue_length),
             config,
             hypervisor,
-            links: BTreeMap::new(),
         }
-    }
-
-    /// The tap of a device: the one there is, or a new one.
-    fn link(&mut self, device: &BackendPath, wish: &Wish) -> Result<&mut Link, TapError> {
-        if !self.links.contains_key(device) {
-            let name = TapName::of_vif(device.frontend.raw(), device.devid)?;
-            // What an earlier process of ours has left is in its bridge, and has its rules.
-            let left = [wish.name.as_ref(), Some(&name)];
-            let left = left.into_iter().flatten().find(|name| name.is_tap());
-            // Stock scripts would take any interface of that name for the VIF's (NET-25).
-            let foreign = wish.name.as_ref().filter(|name| name.is_taken());
-            if let Some(name) = foreign.filter(|&name| left != Some(name) || self.has(name)) {
-                return Err(TapError::Exists(name.as_str().to_owned()));
-            }
-            let tap = match left {
-                Some(left) => Tap::adopt(left)?,
-                None => Tap::create(&name, wish.mtu, self.config.queue_length)?,
-            };
-            let link = Link { tap, told: None };
-            self.links.insert(*device, link);
-        }
-        self.links.get_mut(device).ok_or(TapError::Gone)
-    }
-
-    /// Is it the tap of a device that is served now?
-    fn has(&self, name: &TapName) -> bool {
-        let mut names = self.links.values().map(|link| link.tap.name());
-        names.any(|used| used.is_ok_and(|used| used == name.as_str()))
     }
 
     /// In the order of [`crate::spec`].
@@ -104,13 +58,6 @@ impl NetDriver {
         }
         Ok(fds)
     }
-
-    fn plug(&self, device: &BackendPath, on: bool) {
-        let plugged = self.links.get(device).map(|link| link.tap.set_carrier(on));
-        if let Some(Err(error)) = plugged {
-            warn!(%error, "the carrier stays as it is");
-        }
-    }
 }
 
 impl Driver for NetDriver {
@@ -123,21 +70,7 @@ impl Driver for NetDriver {
     }
 
     fn starting(&mut self, store: &mut Store, own_domain: DomId) {
-        // Those that were given a name of their own cannot be told from other programs' taps.
-        for name in TapName::all().unwrap_or_default() {
-            let Some((domid, handle)) = name.vif() else {
-                continue;
-            };
-            let device = BackendPath {
-                backend: own_domain,
-                class: Class::Vif,
-                frontend: DomId::new(domid),
-                devid: handle,
-            };
-            if matches!(store.read(&device.key("state")), Ok(None)) {
-                remove_stale(&name);
-            }
-        }
+        remove_stale(store, own_domain);
     }
 
     fn advertise(
@@ -147,7 +80,7 @@ impl Driver for NetDriver {
     ) -> Result<Vec<Key<'static>>, Refused> {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         // The hotplug script, which runs at InitWait, looks for it.
-        self.link(device, &wish).map_err(Refused::host)?;
+        self.links.open(device, &wish).map_err(Refused::host)?;
         Ok(features::before_rings(self.config.offered))
     }
 
@@ -157,7 +90,7 @@ impl Driver for NetDriver {
         let offer = NetworkOffer::read(store, device, offered.limits())?;
         let offer = offered.agreed(offer);
         let gso_floor = self.config.gso_floor;
-        let link = self.link(device, &wish).map_err(Refused::host)?;
+        let link = self.links.open(device, &wish).map_err(Refused::host)?;
         link.told = Some(Told {
             rate: wish.rate,
             frontend: offer.live,
@@ -201,7 +134,7 @@ impl Driver for NetDriver {
     }
 
     fn connected(&mut self, device: &BackendPath) {
-        self.plug(device, true);
+        self.links.plug(device, true);
     }
 
     fn adjust(
@@ -233,44 +166,14 @@ impl Driver for NetDriver {
     }
 
     fn closing(&mut self, device: &BackendPath) {
-        self.plug(device, false);
+        self.links.plug(device, false);
         if let Some(link) = self.links.get_mut(device) {
             link.told = None;
         }
     }
 
     fn forgotten(&mut self, device: &BackendPath) {
-        if let Some(link) = self.links.remove(device)
-            && let Err(error) = link.tap.remove()
-        {
-            warn!(%error, "a tap is left behind: remove it with ip link delete");
-        }
-    }
-}
-
-impl Told {
-    fn changes_to(self, now: Self) -> Vec<Change> {
-        let (then, live) = (self.frontend, now.frontend);
-        let mut changes = Vec::new();
-        if self.rate != now.rate {
-            changes.push(Change::Rate(now.rate));
-        }
-        if then.multicast_control != live.multicast_control {
-            changes.push(Change::MulticastControl(live.multicast_control));
-        }
-        if then.xdp_headroom != live.xdp_headroom {
-            changes.push(Change::XdpHeadroom(live.xdp_headroom));
-        }
-        changes
-    }
-}
-
-/// Removes a tap whose device went while no broker ran.
-fn remove_stale(name: &TapName) {
-    match Tap::adopt(name).and_then(Tap::remove) {
-        Ok(()) => info!("removed {}: its guest is gone", name.as_str()),
-        // Another program's interface.
-        Err(error) => debug!(%error, "{} stays", name.as_str()),
+        self.links.remove(device);
     }
 }
 
@@ -345,41 +248,5 @@ impl From<TapError> for Refused {
             blame: Blame::Host,
             why: error.to_string(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_is_told_what_has_changed_and_nothing_else() {
-        let then = Told {
-            rate: None,
-            frontend: LiveOffer {
-                multicast_control: false,
-                xdp_headroom: 0,
-            },
-        };
-        assert!(then.changes_to(then).is_empty());
-        let rate = Some(RateSpec {
-            bytes: 62_500,
-            interval_us: 50_000,
-        });
-        let now = Told {
-            rate,
-            frontend: LiveOffer {
-                multicast_control: true,
-                xdp_headroom: 256,
-            },
-        };
-        let changes = [
-            Change::Rate(rate),
-            Change::MulticastControl(true),
-            Change::XdpHeadroom(256),
-        ];
-        assert_eq!(then.changes_to(now), changes);
-        let limited = Told { rate, ..then };
-        assert_eq!(limited.changes_to(then), [Change::Rate(None)]);
     }
 }

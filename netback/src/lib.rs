@@ -20,7 +20,8 @@
 //! - broker's side: [`driver`] advertises and connects an interface, as a toolstack's [`wish`] and
 //!   the [`features`] have it
 //! - [`spec`]: what the broker tells a worker about one VIF
-//! - [`tap`]: the device that the broker owns, and the queues of it that a worker gets
+//! - [`tap`]: the device that the broker owns, and the queues of it that a worker gets; `links` has
+//!   those of all interfaces
 //! - worker's side: [`vif`] makes a device of a description, whose [`part`]s have a thread each:
 //!   [`queue`] is one queue, [`control`] the control ring; [`steering`] is how frames get to the queue
 //!   that the guest wants them on
@@ -35,6 +36,7 @@ pub mod driver;
 pub mod features;
 pub mod hash;
 pub mod headers;
+mod links;
 pub mod metrics;
 pub mod multicast;
 pub mod part;

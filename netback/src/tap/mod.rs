@@ -4,6 +4,7 @@
 //! but move frames. The device outlives both: it is persistent, so neither a worker's death nor the
 //! broker's takes the link, its place in a bridge, or its rules away.
 
+mod owner;
 mod sys;
 
 use std::fs;
@@ -187,10 +188,27 @@ impl Tap {
     /// # Errors
     /// [`TapError`]: it is no device of ours, or is gone.
     pub fn adopt(name: &TapName) -> Result<Self, TapError> {
-        let control = open(name.as_str(), sys::IFF_NO_CARRIER)?;
+        Self::attach(name, sys::IFF_NO_CARRIER)
+    }
+
+    /// The same for a device that no guest is connected to: its carrier is off, whatever the kernel.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn adopt_idle(name: &TapName) -> Result<Self, TapError> {
+        Self::adopt(name)?.unplugged()
+    }
+
+    fn attach(name: &TapName, flags: u16) -> Result<Self, TapError> {
+        let control = open(name.as_str(), flags)?;
         let tap = Self { control };
         tap.detach()?;
         Ok(tap)
+    }
+
+    fn unplugged(self) -> Result<Self, TapError> {
+        self.set_carrier(false)?;
+        Ok(self)
     }
 
     /// Its current name: hotplug scripts rename devices.

@@ -188,6 +188,27 @@ fn only_who_is_asked_to_moves_the_carrier() {
     });
 }
 
+/// Kernels before Linux 6.3 do not know the flag that asks for no carrier: without it, this one does
+/// what those do.
+#[test]
+fn net_24_a_tap_that_nobody_serves_has_no_carrier_after_it_was_adopted() {
+    in_own_network(|| {
+        drop(Tap::create(&name(), 1500, 500).unwrap());
+        ip("link set vif7.0 up");
+        let tap = Tap::attach(&name(), 0).unwrap();
+        assert!(plugged(), "the flag makes no difference: what is this for?");
+        let tap = tap.unplugged().unwrap();
+        assert!(!plugged());
+        drop(tap);
+        let tap = Tap::adopt_idle(&name()).unwrap();
+        assert!(!plugged());
+        let _queue = tap.queue().unwrap();
+        tap.set_carrier(true).unwrap();
+        assert!(plugged(), "its guest has connected");
+        tap.remove().unwrap();
+    });
+}
+
 #[test]
 fn a_name_that_is_taken_is_an_error_with_a_remedy() {
     in_own_network(|| {

@@ -3,6 +3,7 @@
 
 mod daemons;
 mod nics;
+mod taps;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,0 +1,193 @@
+//! The host's ends of all interfaces, as long as their directories in xenstore exist.
+
+use std::collections::BTreeMap;
+
+use ring_proto::DomId;
+use tracing::{debug, info, warn};
+use xenbus::{BackendPath, Class, LiveOffer, Store};
+
+use crate::spec::{Change, RateSpec};
+use crate::tap::{Tap, TapError, TapName};
+use crate::wish::Wish;
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Links {
+    links: BTreeMap<BackendPath, Link>,
+    queue_length: u32,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) tap: Tap,
+    /// What the worker was told last.
+    pub(crate) told: Option<Told>,
+}
+
+/// What may change while an interface is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) rate: Option<RateSpec>,
+    pub(crate) frontend: LiveOffer,
+}
+
+impl Links {
+    /// None yet; new ones keep so many frames for guests that do not receive them.
+    pub(crate) const fn new(queue_length: u32) -> Self {
+        Self {
+            links: BTreeMap::new(),
+            queue_length,
+        }
+    }
+
+    /// That of a device: the one there is, or a new one.
+    pub(crate) fn open(
+        &mut self,
+        device: &BackendPath,
+        wish: &Wish,
+    ) -> Result<&mut Link, TapError> {
+        if !self.links.contains_key(device) {
+            let tap = self.find_or_make(device, wish)?;
+            self.links.insert(*device, Link { tap, told: None });
+        }
+        self.links.get_mut(device).ok_or(TapError::Gone)
+    }
+
+    fn find_or_make(&self, device: &BackendPath, wish: &Wish) -> Result<Tap, TapError> {
+        let (domid, handle) = vif(device);
+        let name = TapName::of_vif(domid, handle)?;
+        let names = [wish.name.as_ref(), Some(&name)];
+        let mut names = names.into_iter().flatten();
+        // What an earlier process of ours has left is in its bridge, and has its rules.
+        let left = names.find(|name| name.owner() == Some((domid, handle)));
+        // Stock scripts would take any interface of that name for the VIF's (NET-25).
+        let taken = wish.name.as_ref().filter(|name| name.is_taken());
+        if let Some(name) = taken.filter(|&name| left != Some(name)) {
+            return Err(TapError::Exists(name.as_str().to_owned()));
+        }
+        match left {
+            // Its guest connects later; one that is connected is its old worker's, and is not asked
+            // for here.
+            Some(left) => Tap::adopt_idle(left),
+            None => {
+                let tap = Tap::create(&name, wish.mtu, self.queue_length)?;
+                tap.note_owner((domid, handle));
+                Ok(tap)
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, device: &BackendPath) -> Option<&Link> {
+        self.links.get(device)
+    }
+
+    pub(crate) fn get_mut(&mut self, device: &BackendPath) -> Option<&mut Link> {
+        self.links.get_mut(device)
+    }
+
+    /// Plugs the cable of a device in, or out.
+    pub(crate) fn plug(&self, device: &BackendPath, on: bool) {
+        let plugged = self.links.get(device).map(|link| link.tap.set_carrier(on));
+        if let Some(Err(error)) = plugged {
+            warn!(%error, "the carrier stays as it is");
+        }
+    }
+
+    /// The device is gone: so is its tap, soon, even if it is an earlier process that has made it.
+    pub(crate) fn remove(&mut self, device: &BackendPath) {
+        let Some(link) = self.links.remove(device) else {
+            for name in TapName::owned_by(vif(device)) {
+                remove_left(&name);
+            }
+            return;
+        };
+        if let Err(error) = link.tap.remove() {
+            warn!(%error, "a tap is left behind: remove it with ip link delete");
+        }
+    }
+}
+
+/// Removes the taps whose devices went while no broker ran.
+pub(crate) fn remove_stale(store: &mut Store, own_domain: DomId) {
+    for name in TapName::all().unwrap_or_default() {
+        let Some((domid, handle)) = name.owner() else {
+            continue;
+        };
+        let device = BackendPath {
+            backend: own_domain,
+            class: Class::Vif,
+            frontend: DomId::new(domid),
+            devid: handle,
+        };
+        if matches!(store.read(&device.key("state")), Ok(None)) {
+            remove_left(&name);
+        }
+    }
+}
+
+fn remove_left(name: &TapName) {
+    match Tap::adopt(name).and_then(Tap::remove) {
+        Ok(()) => info!("removed {}: its guest is gone", name.as_str()),
+        // Another program's interface, after all.
+        Err(error) => debug!(%error, "{} stays", name.as_str()),
+    }
+}
+
+fn vif(device: &BackendPath) -> (u16, u32) {
+    (device.frontend.raw(), device.devid)
+}
+
+impl Told {
+    /// What the worker has to be told.
+    pub(crate) fn changes_to(self, now: Self) -> Vec<Change> {
+        let (then, live) = (self.frontend, now.frontend);
+        let mut changes = Vec::new();
+        if self.rate != now.rate {
+            changes.push(Change::Rate(now.rate));
+        }
+        if then.multicast_control != live.multicast_control {
+            changes.push(Change::MulticastControl(live.multicast_control));
+        }
+        if then.xdp_headroom != live.xdp_headroom {
+            changes.push(Change::XdpHeadroom(live.xdp_headroom));
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_told_what_has_changed_and_nothing_else() {
+        let then = Told {
+            rate: None,
+            frontend: LiveOffer {
+                multicast_control: false,
+                xdp_headroom: 0,
+            },
+        };
+        assert!(then.changes_to(then).is_empty());
+        let rate = Some(RateSpec {
+            bytes: 62_500,
+            interval_us: 50_000,
+        });
+        let now = Told {
+            rate,
+            frontend: LiveOffer {
+                multicast_control: true,
+                xdp_headroom: 256,
+            },
+        };
+        let changes = [
+            Change::Rate(rate),
+            Change::MulticastControl(true),
+            Change::XdpHeadroom(256),
+        ];
+        assert_eq!(then.changes_to(now), changes);
+        let limited = Told { rate, ..then };
+        assert_eq!(limited.changes_to(then), [Change::Rate(None)]);
+    }
+}
