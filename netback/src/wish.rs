@@ -1,4 +1,6 @@
 //! What a toolstack wants of an interface: the backend directory's keys, parsed.
+//!
+//! `bridge`, `ip` and `script` are the hotplug script's.
 
 use xenbus::{BackendPath, Store, StoreError, decimal};
 
@@ -27,7 +29,7 @@ pub struct BadWish {
     fault: String,
 }
 
-const KEYS: [&str; 4] = ["mac", "rate", "mtu", "vifname"];
+const KEYS: [&str; 5] = ["mac", "rate", "mtu", "vifname", "handle"];
 
 /// The shortest MTU that IPv4 knows, and the longest packet.
 const MTU: std::ops::RangeInclusive<u32> = 68..=65_521;
@@ -42,13 +44,16 @@ impl Wish {
         device: &BackendPath,
     ) -> Result<Result<Self, BadWish>, StoreError> {
         let paths = KEYS.map(|key| device.key(key));
-        Ok(Self::parse(store.read_many(&paths)?))
+        Ok(Self::parse(store.read_many(&paths)?, device.devid))
     }
 
-    fn parse(values: Vec<Option<Vec<u8>>>) -> Result<Self, BadWish> {
+    fn parse(values: Vec<Option<Vec<u8>>>, devid: u32) -> Result<Self, BadWish> {
         let mut values = values.into_iter();
         let mut next = || values.next().flatten();
-        let (mac, rate, mtu, name) = (next(), next(), next(), next());
+        let (mac, rate, mtu, name, handle) = (next(), next(), next(), next(), next());
+        if let Some(handle) = handle {
+            check_handle(&handle, devid)?;
+        }
         Ok(Self {
             mac: parse_mac(&mac.unwrap_or_default())?,
             rate: rate.as_deref().map(parse_rate).transpose()?.flatten(),
@@ -101,6 +106,16 @@ fn parse_mtu(value: &[u8]) -> Result<u16, BadWish> {
         .ok_or_else(|| bad("mtu", value, "is not a number from 68 to 65521"))
 }
 
+/// The kernel's backend names the interface by it, we by the directory: hotplug scripts, which go by
+/// the directory, would look for another one. libxl writes the same number in both places.
+fn check_handle(value: &[u8], devid: u32) -> Result<(), BadWish> {
+    if decimal(value, u32::MAX) == Ok(devid) {
+        return Ok(());
+    }
+    let fault = format!("is not the number of its directory: write {devid}, or leave it out");
+    Err(bad("handle", value, &fault))
+}
+
 fn parse_name(value: &[u8]) -> Result<TapName, BadWish> {
     let text = String::from_utf8_lossy(value);
     TapName::parse(&text).map_err(|why| bad("vifname", value, &why.to_string()))
@@ -126,7 +141,7 @@ mod tests {
             let found = keys.iter().find(|(name, _)| *name == key);
             found.map(|(_, value)| value.as_bytes().to_vec())
         });
-        Wish::parse(values.to_vec())
+        Wish::parse(values.to_vec(), 3)
     }
 
     #[test]
@@ -139,6 +154,7 @@ mod tests {
             ("rate", "62500,50000"),
             ("mtu", "9000"),
             ("vifname", "web0"),
+            ("handle", "3"),
         ]);
         let full = full.unwrap();
         let rate = RateSpec {
@@ -165,6 +181,9 @@ mod tests {
             ("mtu", "67"),
             ("mtu", "65522"),
             ("mtu", "x"),
+            ("handle", ""),
+            ("handle", "2"),
+            ("handle", "3x"),
             ("vifname", "a b"),
             ("vifname", "0123456789abcdef"),
         ] {

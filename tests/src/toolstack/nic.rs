@@ -16,6 +16,8 @@ use crate::network::Network;
 pub struct NicLine {
     /// The number of the interface: 0 is the first.
     pub handle: u32,
+    /// What the `handle` key says instead, of a toolstack that is mistaken.
+    pub said_handle: Option<u32>,
     /// `mac=`.
     pub mac: [u8; 6],
     /// `rate=`, as libxl writes it: so many bytes in so many microseconds.
@@ -37,6 +39,7 @@ impl NicLine {
     pub const fn new(handle: u32, mac: [u8; 6]) -> Self {
         Self {
             handle,
+            said_handle: None,
             mac,
             rate: None,
             mtu: 1500,
@@ -104,12 +107,13 @@ impl Toolstack {
         let device = nic.device();
         let (backend, frontend) = (backend_path(domid, device), frontend_path(domid, device));
         let handle = nic.handle.to_string();
+        let said = nic.said_handle.unwrap_or(nic.handle);
         let mut back = vec![
             ("frontend", frontend),
             ("frontend-id", domid.to_string()),
             ("script", "/etc/xen/scripts/vif-bridge".into()),
             ("mac", nic.address()),
-            ("handle", handle.clone()),
+            ("handle", said.to_string()),
             ("type", "vif".into()),
             ("online", "1".into()),
             ("state", State::Initialising.value()),

@@ -120,6 +120,21 @@ fn net_25_a_name_that_something_else_has_is_refused() -> anyhow::Result<()> {
     scene.no_wrong_done()
 }
 
+#[test]
+fn a_handle_that_is_not_the_number_of_its_directory_is_refused() -> anyhow::Result<()> {
+    let mut scene = Scene::networked("")?;
+    let guest = scene.guest()?;
+    let mut line = nic(1);
+    line.said_handle = Some(5);
+    let why = refusal(&mut scene, &guest, &line).with_context(|| scene.told())?;
+    let remedy = "handle = \"5\" is not the number of its directory: write 0";
+    ensure!(why.contains(remedy), "{why}");
+    line.said_handle = None;
+    let mut wire = scene.wire(&guest, &line, NetShape::LINUX)?;
+    wire.run(&SOME)?;
+    scene.no_wrong_done()
+}
+
 /// Whoever served it last: an interface goes when its guest's device does.
 #[test]
 fn the_interface_of_a_guest_that_an_earlier_daemon_has_served_goes_with_it() -> anyhow::Result<()> {
