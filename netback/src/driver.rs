@@ -1,8 +1,8 @@
 //! The broker's side of network interfaces: what to advertise, and what a worker needs to serve one.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use broker::message::Blame;
 use broker::{Connection, Driver, Hypervisor, Refused};
 use ring_proto::DomId;
 use xenbus::{
@@ -11,7 +11,7 @@ use xenbus::{
 
 use crate::config::Config;
 use crate::features;
-use crate::links::{Links, Told, remove_stale};
+use crate::links::{Links, Told};
 use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
 use crate::tap::{Offload, Tap, TapError};
 use crate::wish::Wish;
@@ -27,7 +27,7 @@ pub struct NetDriver {
 impl NetDriver {
     /// Serves interfaces as `config` says.
     #[must_use]
-    pub const fn new(config: Config, hypervisor: Hypervisor) -> Self {
+    pub fn new(config: Config, hypervisor: Hypervisor) -> Self {
         Self {
             links: Links::new(config.queue_length),
             config,
@@ -70,7 +70,7 @@ impl Driver for NetDriver {
     }
 
     fn starting(&mut self, store: &mut Store, own_domain: DomId) {
-        remove_stale(store, own_domain);
+        self.links.remove_stale(store, own_domain);
     }
 
     fn advertise(
@@ -80,7 +80,7 @@ impl Driver for NetDriver {
     ) -> Result<Vec<Key<'static>>, Refused> {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         // The hotplug script, which runs at InitWait, looks for it.
-        self.links.open(device, &wish).map_err(Refused::host)?;
+        self.links.open(device, &wish)?;
         Ok(features::before_rings(self.config.offered))
     }
 
@@ -90,7 +90,7 @@ impl Driver for NetDriver {
         let offer = NetworkOffer::read(store, device, offered.limits())?;
         let offer = offered.agreed(offer);
         let gso_floor = self.config.gso_floor;
-        let link = self.links.open(device, &wish).map_err(Refused::host)?;
+        let link = self.links.open(device, &wish)?;
         link.told = Some(Told {
             rate: wish.rate,
             frontend: offer.live,
@@ -244,9 +244,15 @@ fn summary(spec: &VifSpec) -> String {
 
 impl From<TapError> for Refused {
     fn from(error: TapError) -> Self {
-        Self::Because {
-            blame: Blame::Host,
-            why: error.to_string(),
+        match error {
+            TapError::Leaving(_) => Self::Busy {
+                why: error.to_string(),
+                retry_after: LEAVING_PAUSE,
+            },
+            error => Self::host(error),
         }
     }
 }
+
+/// When to look again whether a tap has left: its removal takes some tens of milliseconds.
+const LEAVING_PAUSE: Duration = Duration::from_millis(10);

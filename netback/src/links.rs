@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use xenbus::{BackendPath, Class, LiveOffer, Store};
 
 use crate::spec::{Change, RateSpec};
-use crate::tap::{Tap, TapError, TapName};
+use crate::tap::{Janitor, Tap, TapError, TapName};
 use crate::wish::Wish;
 
 /// All of them.
@@ -15,6 +15,9 @@ use crate::wish::Wish;
 pub(crate) struct Links {
     links: BTreeMap<BackendPath, Link>,
     queue_length: u32,
+    janitor: Janitor,
+    /// Names of taps that are being removed: a new one of the same name has to wait.
+    leaving: Vec<TapName>,
 }
 
 /// One of them.
@@ -34,10 +37,12 @@ pub(crate) struct Told {
 
 impl Links {
     /// None yet; new ones keep so many frames for guests that do not receive them.
-    pub(crate) const fn new(queue_length: u32) -> Self {
+    pub(crate) fn new(queue_length: u32) -> Self {
         Self {
             links: BTreeMap::new(),
             queue_length,
+            janitor: Janitor::start(),
+            leaving: Vec::new(),
         }
     }
 
@@ -54,11 +59,15 @@ impl Links {
         self.links.get_mut(device).ok_or(TapError::Gone)
     }
 
-    fn find_or_make(&self, device: &BackendPath, wish: &Wish) -> Result<Tap, TapError> {
+    fn find_or_make(&mut self, device: &BackendPath, wish: &Wish) -> Result<Tap, TapError> {
         let (domid, handle) = vif(device);
         let name = TapName::of_vif(domid, handle)?;
         let names = [wish.name.as_ref(), Some(&name)];
         let mut names = names.into_iter().flatten();
+        self.forget_those_that_left();
+        if let Some(leaving) = names.clone().find(|&name| self.leaving.contains(name)) {
+            return Err(TapError::Leaving(leaving.as_str().to_owned()));
+        }
         // What an earlier process of ours has left is in its bridge, and has its rules.
         let left = names.find(|name| name.owner() == Some((domid, handle)));
         // Stock scripts would take any interface of that name for the VIF's (NET-25).
@@ -96,41 +105,59 @@ impl Links {
 
     /// The device is gone: so is its tap, soon, even if it is an earlier process that has made it.
     pub(crate) fn remove(&mut self, device: &BackendPath) {
-        let Some(link) = self.links.remove(device) else {
-            for name in TapName::owned_by(vif(device)) {
-                remove_left(&name);
+        match self.links.remove(device) {
+            Some(link) => {
+                if let Err(error) = self.dismiss(link.tap) {
+                    warn!(%error, "a tap is left behind: remove it with ip link delete");
+                }
             }
-            return;
-        };
-        if let Err(error) = link.tap.remove() {
-            warn!(%error, "a tap is left behind: remove it with ip link delete");
+            None => {
+                for name in TapName::owned_by(vif(device)) {
+                    self.remove_left(&name);
+                }
+            }
         }
     }
-}
 
-/// Removes the taps whose devices went while no broker ran.
-pub(crate) fn remove_stale(store: &mut Store, own_domain: DomId) {
-    for name in TapName::all().unwrap_or_default() {
-        let Some((domid, handle)) = name.owner() else {
-            continue;
-        };
-        let device = BackendPath {
-            backend: own_domain,
-            class: Class::Vif,
-            frontend: DomId::new(domid),
-            devid: handle,
-        };
-        if matches!(store.read(&device.key("state")), Ok(None)) {
-            remove_left(&name);
+    /// Removes the taps whose devices went while no broker ran.
+    pub(crate) fn remove_stale(&mut self, store: &mut Store, own_domain: DomId) {
+        for name in TapName::all().unwrap_or_default() {
+            let Some((domid, handle)) = name.owner() else {
+                continue;
+            };
+            let device = BackendPath {
+                backend: own_domain,
+                class: Class::Vif,
+                frontend: DomId::new(domid),
+                devid: handle,
+            };
+            if matches!(store.read(&device.key("state")), Ok(None)) {
+                self.remove_left(&name);
+            }
         }
     }
-}
 
-fn remove_left(name: &TapName) {
-    match Tap::adopt(name).and_then(Tap::remove) {
-        Ok(()) => info!("removed {}: its guest is gone", name.as_str()),
-        // Another program's interface, after all.
-        Err(error) => debug!(%error, "{} stays", name.as_str()),
+    fn remove_left(&mut self, name: &TapName) {
+        match Tap::adopt(name).and_then(|tap| self.dismiss(tap)) {
+            Ok(()) => info!("removed {}: its guest is gone", name.as_str()),
+            // Another program's interface, after all.
+            Err(error) => debug!(%error, "{} stays", name.as_str()),
+        }
+    }
+
+    fn dismiss(&mut self, tap: Tap) -> Result<(), TapError> {
+        let name = tap.name()?;
+        self.janitor.remove(tap)?;
+        self.forget_those_that_left();
+        self.leaving.extend(TapName::parse(&name));
+        Ok(())
+    }
+
+    fn forget_those_that_left(&mut self) {
+        if !self.leaving.is_empty() {
+            let there = TapName::all().unwrap_or_default();
+            self.leaving.retain(|name| there.contains(name));
+        }
     }
 }
 
@@ -159,6 +186,7 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tap::tests::in_own_network;
 
     #[test]
     fn a_worker_is_told_what_has_changed_and_nothing_else() {
@@ -189,5 +217,49 @@ mod tests {
         assert_eq!(then.changes_to(now), changes);
         let limited = Told { rate, ..then };
         assert_eq!(limited.changes_to(then), [Change::Rate(None)]);
+    }
+
+    fn device(domid: u16) -> BackendPath {
+        BackendPath {
+            backend: DomId::new(0),
+            class: Class::Vif,
+            frontend: DomId::new(domid),
+            devid: 0,
+        }
+    }
+
+    #[test]
+    fn a_tap_that_is_still_being_removed_holds_up_its_namesake_and_nobody_else() {
+        in_own_network(|| {
+            let wish = Wish {
+                mac: [2, 0, 0, 0, 0, 1],
+                rate: None,
+                mtu: 1500,
+                name: None,
+            };
+            let named = |name: &str| Wish {
+                name: Some(TapName::parse(name).unwrap()),
+                ..wish.clone()
+            };
+            let mut links = Links::new(500);
+            let queue = links.open(&device(7), &wish).unwrap().tap.queue().unwrap();
+            links.remove(&device(7));
+            // A worker has it open still.
+            for _ in 0..3 {
+                let waits = links.open(&device(7), &wish);
+                assert!(matches!(waits, Err(TapError::Leaving(_))), "{waits:?}");
+                let waits = links.open(&device(8), &named("vif7.0"));
+                assert!(matches!(waits, Err(TapError::Leaving(_))), "{waits:?}");
+            }
+            links.open(&device(9), &wish).unwrap();
+            drop(queue);
+            let again = (0..1_000_000).any(|_| links.open(&device(7), &wish).is_ok());
+            assert!(again, "it never leaves");
+            for domid in [7, 9] {
+                links.remove(&device(domid));
+            }
+            let gone = || TapName::all().unwrap().len() == 1;
+            assert!((0..1_000_000).any(|_| gone()), "only lo stays");
+        });
     }
 }

@@ -3,7 +3,17 @@
 //! The broker owns the device ([`Tap`]); a worker gets queues of it ([`TapQueue`]) and can do nothing
 //! but move frames. The device outlives both: it is persistent, so neither a worker's death nor the
 //! broker's takes the link, its place in a bridge, or its rules away.
+//!
+//! The carrier says whether a guest is connected. Linux takes it away by itself only when the last
+//! queue goes, detached ones included (`__tun_detach` in `drivers/net/tun.c`), and the broker has a
+//! detached one: so it stays when a worker dies, and what is sent to the guest then is dropped and
+//! counted by the interface, for no queue is left that could be chosen (`tun_net_xmit`). An attached
+//! queue that nobody reads would take its share of the frames for good. That is what a worker that is
+//! replaced under a connected guest needs. Until there are such, a worker's death closes the guest's
+//! interfaces, and the broker unplugs them itself; and of a worker that has outlived its broker, the
+//! queues are the last.
 
+mod janitor;
 mod owner;
 mod sys;
 
@@ -17,6 +27,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+pub(crate) use self::janitor::Janitor;
 use self::sys::{Ask, NAME_MAX};
 
 /// A name that an interface can have: 1 to 15 letters, digits, `.`, `_` and `-` (NET-25).
@@ -70,6 +81,12 @@ pub enum TapError {
          that interface (ip link delete {0})"
     )]
     Exists(String),
+    /// The one that had the name is on its way out. It passes.
+    #[error(
+        "interface {0} is still being removed: if that takes long, a process has it open (xen-netback \
+         worker)"
+    )]
+    Leaving(String),
     /// The device has no name that an interface can have.
     #[error(transparent)]
     Name(#[from] BadTapName),
@@ -261,8 +278,14 @@ impl Tap {
     /// # Errors
     /// The kernel refuses.
     pub fn remove(self) -> Result<(), TapError> {
+        self.doom().map(drop)
+    }
+
+    /// The device goes with this descriptor, or with the last queue of it that a worker has.
+    fn doom(self) -> Result<OwnedFd, TapError> {
         sys::value(self.control.as_fd(), sys::TUNSETPERSIST, 0)
-            .map_err(|errno| refused("?", "removal", errno))
+            .map_err(|errno| refused("?", "removal", errno))?;
+        Ok(self.control)
     }
 
     /// Takes no frames: those are for the workers' queues.
@@ -385,4 +408,4 @@ const ADDRESS: [u8; 6] = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff];
 const VNET_LEN: i32 = 12;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,7 @@ mod guest;
 mod kernel;
 
 /// Runs `test` on a thread with a network of its own.
-fn in_own_network(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn in_own_network(test: impl FnOnce() + Send + 'static) {
     std::thread::spawn(|| {
         sys::own_network().unwrap();
         test();
