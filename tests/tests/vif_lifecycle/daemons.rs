@@ -54,6 +54,39 @@ fn guests_go_on_when_the_daemon_is_killed() -> anyhow::Result<()> {
     scene.no_wrong_done()
 }
 
+/// Whether a broker was there when it began or not.
+#[test]
+fn the_carrier_goes_with_the_worker_of_an_earlier_daemon() -> anyhow::Result<()> {
+    for killed_while_none_runs in [false, true] {
+        let mut scene = Scene::networked("")?;
+        let mut nic = Nic::connect(&mut scene, 1, NetShape::LINUX)?;
+        nic.use_it()?;
+        let workers = scene.daemon()?.workers(nic.guest.domid());
+        let kill = || {
+            workers
+                .iter()
+                .for_each(|&pid| signal(Some(pid), Signal::KILL));
+        };
+        let orphans = scene.take_daemon()?.kill()?;
+        scene.wait_carrier(&nic.interface(), true)?;
+        if killed_while_none_runs {
+            kill();
+            scene.wait_carrier(&nic.interface(), false)?;
+        }
+        scene.start_daemon()?;
+        if !killed_while_none_runs {
+            scene.wait_carrier(&nic.interface(), true)?;
+            kill();
+        }
+        scene.wait_carrier(&nic.interface(), false)?;
+        drop(orphans);
+        scene.destroy(&nic.guest)?;
+        scene.wait_no_interface(&nic.interface())?;
+        scene.no_wrong_done()?;
+    }
+    Ok(())
+}
+
 /// What an earlier daemon has left of guests that are gone by now is removed.
 #[test]
 fn a_new_daemon_removes_the_interfaces_of_guests_that_are_gone() -> anyhow::Result<()> {
@@ -96,6 +129,8 @@ fn a_killed_worker_closes_its_guests_interfaces_and_no_others() -> anyhow::Resul
     let closed = [State::Closing, State::Closed];
     scene.toolstack().wait_backend(domid, device, &closed)?;
     scene.wait_unmapped(domid)?;
+    // Nobody waits for a guest that is not connected any more.
+    scene.wait_carrier(&victim.interface(), false)?;
 
     let (mut other, _) = busy.finish().with_context(|| scene.told())?;
     other.use_it()?;
