@@ -18,10 +18,11 @@ pub const DEFAULT_FILE: &str = "/etc/xen-backends/netback.toml";
 const QUEUES: usize = 4;
 
 /// The keys there are.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "max-queues",
     "gso-floor",
     "queue-length",
+    "packet-rate",
     "scatter-gather",
     "segmentation-offload",
     "checksum-offload",
@@ -40,6 +41,8 @@ pub struct Config {
     pub gso_floor: u16,
     /// Frames that wait for a guest before they are dropped.
     pub queue_length: u32,
+    /// Packets that a guest may transmit through one interface in a second; 0: any number.
+    pub packet_rate: u32,
 }
 
 /// The file as it is written. The names of these fields are the keys.
@@ -53,6 +56,8 @@ struct File {
     gso_floor: u16,
     #[serde(deserialize_with = "queue_length")]
     queue_length: u32,
+    #[serde(deserialize_with = "packet_rate")]
+    packet_rate: u32,
     scatter_gather: bool,
     segmentation_offload: bool,
     checksum_offload: bool,
@@ -98,6 +103,7 @@ impl fmt::Display for Config {
         writeln!(f, "max-queues = {}", offered.queues)?;
         writeln!(f, "gso-floor = {}", self.gso_floor)?;
         writeln!(f, "queue-length = {}", self.queue_length)?;
+        writeln!(f, "packet-rate = {}", self.packet_rate)?;
         writeln!(f, "scatter-gather = {}", offered.scatter_gather)?;
         writeln!(f, "segmentation-offload = {}", offered.segmentation)?;
         writeln!(f, "checksum-offload = {}", offered.checksum)?;
@@ -115,6 +121,7 @@ impl Default for File {
             max_queues: u16::try_from(cpus.min(QUEUES)).unwrap_or(1),
             gso_floor: GSO_FLOOR,
             queue_length: 1000,
+            packet_rate: 0,
             scatter_gather: true,
             segmentation_offload: true,
             checksum_offload: true,
@@ -141,6 +148,7 @@ impl From<File> for Config {
             },
             gso_floor: file.gso_floor,
             queue_length: file.queue_length,
+            packet_rate: file.packet_rate,
         }
     }
 }
@@ -157,6 +165,10 @@ fn queue_length<'de, D: Deserializer<'de>>(value: D) -> Result<u32, D::Error> {
     bounded(value, "queue-length", 16, 100_000)
 }
 
+fn packet_rate<'de, D: Deserializer<'de>>(value: D) -> Result<u32, D::Error> {
+    bounded(value, "packet-rate", 0, 10_000_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +180,7 @@ mod tests {
     #[test]
     fn nothing_is_needed_and_what_is_printed_is_what_was_read() {
         assert_eq!(parse("").unwrap(), Config::default());
-        let text = "max-queues = 16\ngso-floor = 512\nqueue-length = 16\nscatter-gather = false\n\
+        let text = "max-queues = 16\ngso-floor = 512\nqueue-length = 16\npacket-rate = 50\nscatter-gather = false\n\
                     segmentation-offload = false\nchecksum-offload = false\n\
                     multicast-control = false\nsplit-event-channels = false\ncontrol-ring = false\n\
                     xdp-headroom = false";
@@ -209,6 +221,7 @@ mod tests {
             ),
             ("gso-floor = 1", "from 88 to 1448"),
             ("queue-length = 0", "from 16 to 100000"),
+            ("packet-rate = -1", "from 0 to 10000000"),
             ("max-queues = \"2\"", "expected i64"),
             ("control-ring = 1", "expected a boolean"),
             (

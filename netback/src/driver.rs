@@ -116,6 +116,7 @@ impl Driver for NetDriver {
                 multicast_control: offered.multicast_control,
             },
             rate: wish.rate,
+            packet_rate: self.config.packet_rate,
             name,
         };
         let tap = &self

@@ -36,6 +36,8 @@ pub struct VifSpec {
     pub offered: OfferedFeatures,
     /// The limit of what the guest may transmit; none means unlimited.
     pub rate: Option<RateSpec>,
+    /// Packets that it may transmit in a second; 0 means any number.
+    pub packet_rate: u32,
 }
 
 /// Where the frontend put the rings of one queue.

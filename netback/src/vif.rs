@@ -11,7 +11,7 @@ use broker::worker::{Backend, DeviceError, Recruit, Reporter};
 use evtchn::Evtchn;
 use gntdev::{Gntdev, GrantError};
 use ring_proto::DomId;
-use ring_proto::netif::{Headroom, MulticastEdit, RxFeatures};
+use ring_proto::netif::{Gso, Headroom, MulticastEdit, RxFeatures};
 use tracing::warn;
 
 use crate::multicast::{BROADCAST, Multicast, is_group};
@@ -35,6 +35,7 @@ pub struct Vif {
     filters: AtomicBool,
     multicast: Mutex<Multicast>,
     rate: Throttle,
+    packet_rate: Throttle,
     /// Queues whose guest has stopped receiving.
     stalled: AtomicU32,
     /// Memory that frames pass through.
@@ -55,6 +56,7 @@ impl Vif {
             filters: AtomicBool::new(spec.frontend.multicast_control),
             multicast: Mutex::default(),
             rate: Throttle::new(spec.rate.and_then(rate), now),
+            packet_rate: Throttle::new(packet_rate(spec.packet_rate), now),
             stalled: AtomicU32::new(0),
             pool,
         }
@@ -138,14 +140,21 @@ impl Vif {
         self.offered.multicast_control && self.multicast().edit(edit)
     }
 
-    /// The guest has transmitted `bytes`: when it may do so again, if not now.
+    /// The guest has transmitted a packet of so many bytes, which may be to be cut up: when it may
+    /// transmit again, if not now (NET-11).
     #[must_use]
-    pub fn charge_tx(&self, bytes: u16) -> Option<Instant> {
+    pub fn charge_tx(&self, bytes: u16, gso: Option<Gso>) -> Option<Instant> {
         // In a PV dom0, telling the time is a system call.
-        if !self.rate.is_limited() {
+        if !self.rate.is_limited() && !self.packet_rate.is_limited() {
             return None;
         }
-        self.rate.charge(bytes.into(), Instant::now())
+        let now = Instant::now();
+        let packets = gso.map_or(1, |gso| bytes.div_ceil(gso.size.get()));
+        let waits = [
+            self.rate.charge(bytes.into(), now),
+            self.packet_rate.charge(packets.into(), now),
+        ];
+        waits.into_iter().flatten().max()
     }
 
     /// A queue's guest has stopped receiving: the first one takes the carrier away.
@@ -192,6 +201,14 @@ fn rate(spec: RateSpec) -> Option<Rate> {
 }
 
 const MIN_BURST: u64 = 131_072;
+
+/// So many packets a second, and a ring full of them at once.
+fn packet_rate(packets: u32) -> Option<Rate> {
+    let each = Duration::from_secs(1).checked_div(packets)?;
+    Rate::new(1, each, PACKET_BURST)
+}
+
+const PACKET_BURST: u64 = 256;
 
 /// An Ethernet header and a VLAN tag, which the MTU does not count.
 const HEADERS: u32 = 18;

@@ -145,7 +145,7 @@ impl Tx {
                 gso: packet.gso,
                 copies: first_copy..self.copies.len(),
             };
-            self.held_until = self.vif.charge_tx(packet.len);
+            self.held_until = self.vif.charge_tx(packet.len, packet.gso);
             self.parcels.push(parcel);
             if self.held_until.is_some() {
                 return Ok(false);

@@ -3,13 +3,15 @@
 //! The bound is what is tested, not the time: over any time, no more may pass than the rate allows,
 //! a burst, and a frame for each queue. A slow machine passes less.
 
+use std::num::NonZeroU16;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use pv_tests::frontend::netfront::frame::{Cut, filler};
+use pv_tests::frontend::netfront::frame::{Cut, SHORTEST, Segment, Sum, filler, tcp_flag};
 use pv_tests::frontend::netfront::wire::HOST;
 use pv_tests::frontend::netfront::{NetShape, Packet, Traffic};
 use pv_tests::toolstack::backend_path;
+use ring_proto::netif::{Extra, Gso, Ip, tx_flag};
 
 use super::{SOME, Stage, nic};
 
@@ -65,6 +67,87 @@ fn a_rate_holds_for_all_queues_together() -> anyhow::Result<()> {
         stage.clear()?;
     }
     Ok(())
+}
+
+/// The shortest frames cost as much as others, and those that are to be cut up as their pieces.
+#[test]
+fn net_11_packets_are_counted_whatever_their_length() -> anyhow::Result<()> {
+    // Packets a second, and at once.
+    const RATE: f64 = 1000.0;
+    const AT_ONCE: f64 = 256.0;
+    for queues in [1, 4] {
+        let shape = NetShape {
+            queues,
+            ..NetShape::LINUX
+        };
+        let mut stage = Stage::configured("max-queues = 4\npacket-rate = 1000", nic(), shape)?;
+        let started = Instant::now();
+        stage.wire.run(&Traffic {
+            out: 700,
+            into: 0,
+            sizes: (SHORTEST, SHORTEST),
+            most_slots: 0,
+        })?;
+        let allowed = RATE * started.elapsed().as_secs_f64() + AT_ONCE + f64::from(queues);
+        ensure!(700.0 <= allowed, "700 frames where {allowed} may pass");
+        stage.clear()?;
+    }
+    let mut stage = Stage::configured("packet-rate = 1000", nic(), NetShape::LINUX)?;
+    let started = Instant::now();
+    let (packets, pieces) = (15, 44);
+    for _ in 0..packets {
+        let status = stage
+            .wire
+            .answer(0, &long(&stage.wire.mac, pieces)?.packet())?;
+        ensure!(status == 0, "status {status}");
+    }
+    let allowed = RATE * started.elapsed().as_secs_f64() + AT_ONCE + f64::from(pieces) + 1.0;
+    let passed = f64::from(packets * pieces);
+    ensure!(
+        passed <= allowed,
+        "{passed} pieces where {allowed} may pass"
+    );
+    stage.wire.forget()?;
+    stage.clear()
+}
+
+/// A TCP packet, and into what it is to be cut up.
+struct Long {
+    bytes: Vec<u8>,
+    cuts: Vec<Cut>,
+    extras: [Extra; 1],
+}
+
+impl Long {
+    fn packet(&self) -> Packet<'_> {
+        Packet {
+            bytes: &self.bytes,
+            cuts: &self.cuts,
+            flags: tx_flag::CSUM_BLANK | tx_flag::DATA_VALIDATED,
+            extras: &self.extras,
+        }
+    }
+}
+
+fn long(mac: &[u8; 6], pieces: u32) -> anyhow::Result<Long> {
+    let size = NonZeroU16::new(1400).context("0")?;
+    let payload = vec![7; usize::from(size.get()) * usize::try_from(pieces)?];
+    let segment = Segment {
+        stations: (HOST, *mac),
+        addresses: ([192, 0, 2, 2].into(), [192, 0, 2, 1].into()),
+        ports: (1000, 80),
+        seq: 1,
+        ack: 1,
+        flags: tcp_flag::ACK,
+        options: &[],
+        payload: &payload,
+    };
+    let bytes = segment.frame(Sum::Blank);
+    Ok(Long {
+        cuts: Cut::pages(bytes.len()),
+        bytes,
+        extras: [Extra::gso(Gso { ip: Ip::V4, size })],
+    })
 }
 
 #[test]
