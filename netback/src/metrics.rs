@@ -31,3 +31,15 @@ pub struct Counters {
     /// Times the guest was notified.
     pub notifications: u64,
 }
+
+impl Counters {
+    /// A frame of `len` bytes was sent, and the tap has taken it or not.
+    pub(crate) fn count_sent(&mut self, len: u16, is_taken: bool) {
+        if is_taken {
+            self.tx_frames += 1;
+            self.tx_bytes += u64::from(len);
+        } else {
+            self.tx_dropped += 1;
+        }
+    }
+}

@@ -13,6 +13,8 @@ use crate::{CopyDirection, CopySegment, GrantError, GrantStatus, LocalPages, PAG
 /// nothing, and this many fit the stack.
 pub(crate) const BATCH: usize = 64;
 
+const FAILED: i16 = GrantStatus::GeneralError.raw();
+
 /// Pieces of a batch: a segment that crosses a page of ours is two if that page is a grant.
 const PIECES: usize = 2 * BATCH;
 
@@ -29,8 +31,11 @@ pub(crate) fn batch(
         count: 0,
     };
     for segment in segments.iter().filter(|segment| !segment.crosses_page()) {
-        for (at, len) in parts(pages, segment).into_iter().flatten() {
-            pieces.push(encode(domid, pages, segment, at, len)?);
+        let first = first_part(pages, segment);
+        pieces.push(encode(domid, pages, segment, 0, first)?);
+        if first < segment.len {
+            let rest = segment.len - first;
+            pieces.push(encode(domid, pages, segment, first, rest)?);
         }
     }
     let pieces = pieces.written();
@@ -42,15 +47,19 @@ pub(crate) fn batch(
     // SAFETY: `encode` took every local address from a live mapping that is borrowed for the call,
     // and had its length checked.
     unsafe { ioctl::copy(fd, pieces) }.map_err(|errno| GrantError::os("GRANT_COPY", errno))?;
-    let mut pieces = pieces.iter();
+    let mut statuses = pieces.iter().map(|piece| piece.status);
     let copied = segments
         .iter_mut()
         .filter(|segment| !segment.crosses_page());
     for segment in copied {
-        let parts = parts(pages, segment).into_iter().flatten().count();
-        let statuses = pieces.by_ref().take(parts);
-        let statuses = statuses.map(|piece| GrantStatus::from_raw(piece.status));
-        segment.status = worst(statuses);
+        let status = statuses.next().unwrap_or(FAILED);
+        segment.status = GrantStatus::from_raw(status);
+        if first_part(pages, segment) < segment.len {
+            let rest = GrantStatus::from_raw(statuses.next().unwrap_or(FAILED));
+            if segment.status.is_okay() {
+                segment.status = rest;
+            }
+        }
     }
     Ok(())
 }
@@ -73,35 +82,29 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// The parts of a segment: where in our memory, and how long. Where our pages are grants, a part
-/// lies within one of them.
-fn parts(pages: &LocalPages, segment: &CopySegment) -> [Option<(usize, u16)>; 2] {
-    let (at, len) = (segment.local_at, segment.len);
-    let left = PAGE_SIZE - at % PAGE_SIZE;
-    match u16::try_from(left) {
-        Ok(left) if left < len && pages.grants().is_some() => {
-            [Some((at, left)), Some((at + usize::from(left), len - left))]
-        }
-        _ => [Some((at, len)), None],
+/// How many bytes of a segment go in one piece: where our pages are grants, those within the first of
+/// them. There is never more than one other piece.
+fn first_part(pages: &LocalPages, segment: &CopySegment) -> u16 {
+    if pages.grants().is_none() {
+        return segment.len;
     }
+    let left = PAGE_SIZE - segment.local_at % PAGE_SIZE;
+    u16::try_from(left).map_or(segment.len, |left| left.min(segment.len))
 }
 
-/// Okay if all are.
-fn worst(mut statuses: impl Iterator<Item = GrantStatus>) -> GrantStatus {
-    let failed = statuses.find(|status| !status.is_okay());
-    failed.unwrap_or(GrantStatus::Okay)
-}
-
+/// The piece of `len` bytes of a segment from `from` on.
+#[inline]
 fn encode(
     domid: DomId,
     pages: &LocalPages,
     segment: &CopySegment,
-    at: usize,
+    from: u16,
     len: u16,
 ) -> Result<Segment, GrantError> {
+    let at = segment.local_at + usize::from(from);
     let address = pages.span().writable_ptr(at, usize::from(len))?;
     let ours = pages.grants().and_then(|grants| grants.at(at));
-    let (local, is_grant) = match ours {
+    let (local, own) = match ours {
         Some((gref, own)) => {
             // Less than a page, which is less than a word of 16 bits holds.
             let offset = u16::try_from(at % PAGE_SIZE).unwrap_or(u16::MAX);
@@ -109,18 +112,24 @@ fn encode(
         }
         None => (ioctl::local(address), false),
     };
-    let into = u16::try_from(at - segment.local_at).unwrap_or(u16::MAX);
-    let guest = ioctl::foreign(segment.gref, segment.guest_at + into, domid);
-    let (source, dest, guest_flag, own_flag) = match segment.direction {
-        CopyDirection::FromGuest => (guest, local, ioctl::SOURCE_IS_GRANT, ioctl::DEST_IS_GRANT),
-        CopyDirection::ToGuest => (local, guest, ioctl::DEST_IS_GRANT, ioctl::SOURCE_IS_GRANT),
+    let guest = ioctl::foreign(segment.gref, segment.guest_at + from, domid);
+    let own = |flag| if own { flag } else { 0 };
+    let (source, dest, flags) = match segment.direction {
+        CopyDirection::FromGuest => {
+            let flags = ioctl::SOURCE_IS_GRANT | own(ioctl::DEST_IS_GRANT);
+            (guest, local, flags)
+        }
+        CopyDirection::ToGuest => {
+            let flags = ioctl::DEST_IS_GRANT | own(ioctl::SOURCE_IS_GRANT);
+            (local, guest, flags)
+        }
     };
     Ok(Segment {
         source,
         dest,
         len,
-        flags: guest_flag | if is_grant { own_flag } else { 0 },
-        status: GrantStatus::GeneralError.raw(),
+        flags,
+        status: FAILED,
     })
 }
 
@@ -146,19 +155,12 @@ mod tests {
             domid,
             &local,
             &segment(16, 8, CopyDirection::FromGuest),
-            100,
+            0,
             8,
         )
         .unwrap();
         assert_eq!((from.source, from.dest, from.flags), (grant, address, 1));
-        let to = encode(
-            domid,
-            &local,
-            &segment(16, 8, CopyDirection::ToGuest),
-            100,
-            8,
-        )
-        .unwrap();
+        let to = encode(domid, &local, &segment(16, 8, CopyDirection::ToGuest), 0, 8).unwrap();
         assert_eq!((to.source, to.dest, to.flags), (address, grant, 2));
         assert_eq!((to.len, to.status), (8, -1));
     }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! hear      what has rung, and whether it rings too often
-//! transmit  slots ─► packets ─► one GRANT_COPY ─► headers ─► tap, in order        tx.rs
+//! transmit  slots ─► packets ─► one GRANT_COPY ─► headers ─► tap ─► answers       tx.rs
 //! receive   tap ─► frames ─► requests that were waited for ─► one GRANT_COPY      rx.rs
 //! publish   both rings once; notify if the guest asked
 //! rearm     ask to be rung, look again, sleep in poll; or doze, and do not ask        nap.rs
@@ -17,6 +17,7 @@
 mod connect;
 mod layout;
 mod nap;
+mod outbox;
 mod rx;
 mod steer;
 mod sys;
@@ -161,7 +162,7 @@ impl Queue {
     /// True if there is more to do right now.
     fn pass(&mut self, woken: Woken, clock: &Clock) -> Result<bool, QueueFault> {
         let pages = self.vif.lend()?;
-        let mut busy = self
+        let mut more = self
             .tx
             .sweep(&self.tap, &pages, &mut self.counters, clock)?;
         if woken.tap {
@@ -170,12 +171,12 @@ impl Queue {
         if woken.inbox {
             self.rx.note_handed();
         }
-        busy |= self
+        more |= self
             .rx
             .sweep(&self.tap, &pages, &mut self.counters, clock)?;
         drop(pages);
         self.publish()?;
-        if busy | self.rx.rearm()? {
+        if more | self.rx.rearm()? {
             return Ok(true);
         }
         // A frame that came meanwhile ends a doze early, and says nothing about it.

@@ -4,7 +4,6 @@
 //! parsed there is what is sent (NET-03).
 
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +12,8 @@ use ring_proto::netif::{Gso, Receipt, TxChecksum, TxRing, TxStatus, Verdict};
 use ring_proto::{DomId, Notify};
 
 use super::layout::{Layout, Run, overwrite, read_head};
-use super::{Clock, QueueFault, sys};
+use super::outbox::{Outbox, Outgoing};
+use super::{Clock, QueueFault};
 use crate::metrics::Counters;
 use crate::tap::TapQueue;
 use crate::vif::Vif;
@@ -29,6 +29,7 @@ pub(super) struct Tx {
     /// Packets of this sweep, in their order.
     parcels: Vec<Parcel>,
     layout: Layout,
+    outbox: Outbox,
     copies: Vec<CopySegment>,
     /// Packets that the last sweep has taken, good and bad.
     taken: u32,
@@ -58,6 +59,7 @@ impl Tx {
             vif,
             parcels: Vec::new(),
             layout: Layout::default(),
+            outbox: Outbox::new(),
             copies: Vec::new(),
             taken: 0,
             held_until: None,
@@ -80,11 +82,32 @@ impl Tx {
         }
         let mut parcels = std::mem::take(&mut self.parcels);
         for parcel in parcels.drain(..) {
-            let status = self.send(&parcel, tap, pages, counters);
-            self.ring.settle(parcel.receipt, status);
+            match self.judge(&parcel, pages) {
+                Ok(()) => self.outbox.put(Outgoing {
+                    receipt: parcel.receipt,
+                    runs: parcel.runs,
+                    len: parcel.len,
+                }),
+                Err(why) => {
+                    tracing::debug!(why, "packet refused");
+                    counters.tx_refused += 1;
+                    self.ring.settle(parcel.receipt, TxStatus::Error);
+                }
+            }
         }
         self.parcels = parcels;
         self.copies.clear();
+        let ring = &mut self.ring;
+        self.outbox
+            .send(tap, pages, &self.layout, |sent, is_taken| {
+                counters.count_sent(sent.len, is_taken);
+                let status = if is_taken {
+                    TxStatus::Okay
+                } else {
+                    TxStatus::Dropped
+                };
+                ring.settle(sent.receipt, status);
+            })?;
         self.layout.clear();
         taken
     }
@@ -154,39 +177,16 @@ impl Tx {
         Ok(true)
     }
 
-    /// Sends a packet that was copied, and says what the guest is told.
-    fn send(
-        &self,
-        parcel: &Parcel,
-        tap: &TapQueue,
-        pages: &LocalPages,
-        counters: &mut Counters,
-    ) -> TxStatus {
+    /// Makes a packet that was copied ready to be sent.
+    fn judge(&self, parcel: &Parcel, pages: &LocalPages) -> Result<(), String> {
         let copies = self.copies.get(parcel.copies.clone()).unwrap_or_default();
         if let Some(failed) = copies.iter().find(|copy| !copy.status.is_okay()) {
-            tracing::debug!(status = %failed.status, "the frontend's page could not be copied");
-            counters.tx_refused += 1;
-            return TxStatus::Error;
+            return Err(format!(
+                "a page of it could not be copied: {}",
+                failed.status
+            ));
         }
-        let runs = self.layout.runs(parcel.runs.clone());
-        if let Err(why) = self.finish(parcel, runs, pages) {
-            tracing::debug!(why, "packet refused");
-            counters.tx_refused += 1;
-            return TxStatus::Error;
-        }
-        match sys::send(tap.as_fd(), pages, runs) {
-            Ok(_) => {
-                counters.tx_frames += 1;
-                counters.tx_bytes += u64::from(parcel.len);
-                TxStatus::Okay
-            }
-            // The interface is down, or its queue is full: what a cable that is not plugged in does.
-            Err(errno) => {
-                tracing::debug!(%errno, "the tap has not taken a frame");
-                counters.tx_dropped += 1;
-                TxStatus::Dropped
-            }
-        }
+        self.finish(parcel, self.layout.runs(parcel.runs.clone()), pages)
     }
 
     /// Writes what is known about a packet in front of it.
