@@ -162,10 +162,13 @@ impl Queue {
     /// True if there is more to do right now.
     fn pass(&mut self, woken: Woken, clock: &Clock) -> Result<bool, QueueFault> {
         let pages = self.vif.lend()?;
+        let sent = self.counters.tx_bytes;
         let mut more = self
             .tx
             .sweep(&self.tap, &pages, &mut self.counters, clock)?;
-        if woken.tap {
+        let sent = self.counters.tx_bytes - sent;
+        // Answers to what was sent may be there already, from this host above all.
+        if woken.tap || sent > 0 {
             self.rx.note_frames();
         }
         if woken.inbox {
@@ -181,7 +184,7 @@ impl Queue {
         }
         // A frame that came meanwhile ends a doze early, and says nothing about it.
         let judged = woken.event || !(woken.tap || woken.inbox);
-        if judged && self.nap.doze_after(self.tx.taken()) || self.nap.is_dozing() {
+        if judged && self.nap.doze_after(self.tx.taken(), sent) || self.nap.is_dozing() {
             return Ok(false);
         }
         self.unmask(clock)?;

@@ -21,6 +21,8 @@ pub(super) struct Nap {
 /// How long a doze is. The system's timers add their slack, 50 us as a rule.
 pub(super) const DOZE: Duration = Duration::from_micros(30);
 
+/// Most bytes of a packet that is short, on average.
+const SMALL: u64 = 2048;
 /// Packets in a look that make a doze worth its price.
 const MANY: u32 = 3;
 /// A ring that brings as many needs no help.
@@ -39,10 +41,14 @@ impl Default for Nap {
 }
 
 impl Nap {
-    /// A look after a ring or a doze has found `packets`, and nothing is left; true if the next look
+    /// A look after a ring or a doze has found `packets` of `bytes` together, and nothing is left; true if the next look
     /// comes after a doze, false if the guest is to be asked for a ring.
-    pub(super) const fn doze_after(&mut self, packets: u32) -> bool {
-        if self.dozing {
+    pub(super) const fn doze_after(&mut self, packets: u32, bytes: u64) -> bool {
+        if bytes > SMALL * packets as u64 {
+            // A few of these are worth a ring, and their sender soon waits until they are answered.
+            self.dozing = false;
+            self.lonely = 0;
+        } else if self.dozing {
             self.dozing = packets >= MANY;
             if self.dozing {
                 self.patience = LEAST_PATIENCE;
@@ -73,7 +79,7 @@ mod tests {
 
     /// Rings with so many packets until a doze, at most `most` of them.
     fn rings_until_doze(nap: &mut Nap, packets: u32, most: u32) -> Option<u32> {
-        (1..=most).find(|_| nap.doze_after(packets))
+        (1..=most).find(|_| nap.doze_after(packets, u64::from(packets) * 64))
     }
 
     #[test]
@@ -81,9 +87,9 @@ mod tests {
         let mut nap = Nap::default();
         assert_eq!(rings_until_doze(&mut nap, 1, 100), Some(LEAST_PATIENCE));
         for _ in 0..1000 {
-            assert!(nap.doze_after(8));
+            assert!(nap.doze_after(8, 8 * 64));
         }
-        assert!(!nap.doze_after(0));
+        assert!(!nap.doze_after(0, 0));
     }
 
     #[test]
@@ -91,12 +97,22 @@ mod tests {
         let mut nap = Nap::default();
         let mut dozes = 0;
         for _ in 0..100_000 {
-            if nap.doze_after(1) {
+            if nap.doze_after(1, 1514) {
                 dozes += 1;
-                assert!(!nap.doze_after(0));
+                assert!(!nap.doze_after(0, 0));
             }
         }
         assert!(dozes < 35, "{dozes} dozes");
+    }
+
+    #[test]
+    fn long_packets_are_not_waited_for() {
+        let mut nap = Nap::default();
+        assert_eq!(rings_until_doze(&mut nap, 1, 100), Some(LEAST_PATIENCE));
+        assert!(!nap.doze_after(8, 8 * 9000));
+        for _ in 0..10_000 {
+            assert!(!nap.doze_after(3, 3 * 65_000));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 
-use super::guests::{dom0_station, fresh};
+use super::guests::{destroy_all, dom0_station, fresh};
 use crate::realxen::backend::{Backend, Devices};
 use crate::realxen::dom0::Dom0;
 use crate::realxen::grants;
@@ -17,6 +17,7 @@ pub(super) const PLAIN: Scenario = Scenario {
     about: "a frontend with one event channel, one page a frame, no offload, no queues: bytes compared",
     holds_for_kernel: false,
     run: |dom0| {
+        destroy_all(dom0)?;
         Backend::Daemon.stop(dom0, Devices::Nics)?;
         dom0.sh(WITHHOLD)?;
         let result = Backend::Daemon

@@ -41,6 +41,15 @@ pub(super) fn fresh(dom0: &mut Dom0, kind: Kind) -> anyhow::Result<Standing> {
     standing(dom0, guest, nic, SECOND_IPS)
 }
 
+/// Ends all guests at once, for a scenario that must not find any.
+pub(super) fn destroy_all(dom0: &mut Dom0) -> anyhow::Result<()> {
+    let names = dom0.sh("xl list | awk 'NR > 1 && $1 != \"Domain-0\" { print $1 }'")?;
+    for name in names.lines() {
+        dom0.sh(&format!("xl destroy {name}"))?;
+    }
+    Ok(())
+}
+
 /// dom0 as a station.
 pub(super) fn dom0_station(dom0: &mut Dom0) -> anyhow::Result<Station> {
     lan::raise(dom0)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::guests::{FIRST_IPS, dom0_station, first, fresh};
+use super::guests::{FIRST_IPS, destroy_all, dom0_station, first, fresh};
 use crate::realxen::counters::Counters;
 use crate::realxen::dom0::Dom0;
 use crate::realxen::grants;
@@ -59,12 +59,7 @@ fn destroy(dom0: &mut Dom0) -> anyhow::Result<()> {
     );
     there.guest.sh(dom0, &script, Duration::from_secs(30))?;
     busy(dom0, &there.link.outside, before)?;
-    for name in dom0
-        .sh("xl list | awk 'NR > 1 && $1 != \"Domain-0\" { print $1 }'")?
-        .lines()
-    {
-        dom0.sh(&format!("xl destroy {name}"))?;
-    }
+    destroy_all(dom0)?;
     grants::none_left(dom0)
 }
 
