@@ -4,6 +4,7 @@
 //! what there is, and an idle interface holds nothing. Memory is never shared between guests.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gntdev::{Gntalloc, GrantError, LocalPages};
@@ -21,6 +22,8 @@ const KEPT: usize = 4;
 pub struct Pool {
     /// Where memory comes from that is cheap to copy to; none if the system has no such thing.
     granted: Option<Gntalloc>,
+    /// It was said that there is no more of that.
+    told: AtomicBool,
     idle: Mutex<Vec<LocalPages>>,
 }
 
@@ -46,6 +49,7 @@ impl Pool {
         });
         Self {
             granted,
+            told: AtomicBool::new(false),
             idle: Mutex::default(),
         }
     }
@@ -70,10 +74,11 @@ impl Pool {
         if let Some(granted) = &self.granted {
             match granted.pages(PAGES) {
                 Ok(pages) => return Ok(pages),
-                Err(error) => info!(
+                Err(error) if !self.told.swap(true, Ordering::Relaxed) => info!(
                     %error,
                     "copies are dearer: raise /sys/module/xen_gntalloc/parameters/limit"
                 ),
+                Err(_) => {}
             }
         }
         LocalPages::new(PAGES)
