@@ -206,9 +206,10 @@ pub(super) fn a_read_only_grant_is_read_but_not_written(peer: &mut dyn Peer) -> 
 
 pub(super) fn gnt_06_a_revoked_reference_is_not_copied(peer: &mut dyn Peer) -> anyhow::Result<()> {
     let grants = peer.open_grants()?;
+    // Before: dom0 as its own guest would get the reference again for its own memory.
+    let pages = peer.memory(1)?;
     let gref = peer.grant(Access::ReadWrite)?;
     peer.revoke(gref)?;
-    let pages = peer.memory(1)?;
     for direction in [FromGuest, ToGuest] {
         let mut segments = [CopySegment::new(gref, 0, 0, 8, direction)];
         grants.copy(peer.domid(), &pages, &mut segments)?;
