@@ -36,6 +36,7 @@ use ring_proto::netif::TxFault;
 use ring_proto::{Notify, Overrun};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 pub use connect::{ConnectError, QueueSetup};
 use nap::Nap;
@@ -184,7 +185,7 @@ impl Queue {
         }
         // A frame that came meanwhile ends a doze early, and says nothing about it.
         let judged = woken.event || !(woken.tap || woken.inbox);
-        if judged && self.nap.doze_after(self.tx.taken(), sent) || self.nap.is_dozing() {
+        if judged && self.nap.doze_after(self.tx.taken(), sent, ticks) || self.nap.is_dozing() {
             return Ok(false);
         }
         self.unmask(clock)?;
@@ -278,6 +279,12 @@ impl Queue {
             stop,
         })
     }
+}
+
+/// The time as of the last tick, which no system call is needed for.
+fn ticks() -> Duration {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::try_from(now).unwrap_or_default()
 }
 
 /// How long until then.
