@@ -17,10 +17,11 @@
 //! - [`handle`]: [`Evtchn`], the one type callers use, over either hypervisor
 //! - [`port`]: the two kinds of port number
 //! - [`error`]: what can go wrong, and whose doing it was
-//! - [`Storm`]: slows down a guest that rings for nothing
+//! - [`Bell`]: the ports that wake one thread; slows down a guest that rings for nothing (`storm`)
 //! - `device`, `sys`: the `/dev/xen/evtchn` device and its ioctls
 //! - `sim`: the simulated hypervisor's client (feature `sim`)
 
+mod bell;
 mod device;
 pub mod error;
 pub mod handle;
@@ -30,7 +31,7 @@ pub mod sim;
 mod storm;
 mod sys;
 
+pub use bell::Bell;
 pub use error::EvtchnError;
 pub use handle::Evtchn;
 pub use port::{Kind, LocalPort, RemotePort};
-pub use storm::Storm;

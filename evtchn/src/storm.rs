@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Decides when a port may ring again.
 #[derive(Debug, Default)]
-pub struct Storm {
+pub(crate) struct Storm {
     idle_events: u32,
 }
 
@@ -17,7 +17,7 @@ impl Storm {
     ///
     /// The clock is asked only then: in a PV dom0, telling the time is a system call.
     #[must_use]
-    pub fn on_event(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+    pub(crate) fn on_event(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         self.idle_events = self.idle_events.saturating_add(1);
         let over = self.idle_events.checked_sub(TOLERATED)?;
         let delay = FIRST_DELAY
@@ -27,7 +27,7 @@ impl Storm {
     }
 
     /// A request came.
-    pub const fn on_request(&mut self) {
+    pub(crate) const fn on_request(&mut self) {
         self.idle_events = 0;
     }
 }

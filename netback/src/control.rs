@@ -7,18 +7,18 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use broker::message::Blame;
-use evtchn::{Evtchn, EvtchnError, LocalPort, RemotePort, Storm};
+use evtchn::{Bell, Evtchn, EvtchnError, RemotePort};
 use gntdev::{Access, CopyDirection, CopySegment, Gntdev, GrantError, LocalPages, Mapping};
 use ring_proto::netif::{CONTROL_RING, CONTROL_WORDS, ControlRequest, ControlResponse};
 use ring_proto::{BackRing, DomId, GrantRef, Notify, Overrun};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::hash::Hashing;
 use crate::queue::ConnectError;
+use crate::sleep::{self, is_ready, until};
 use crate::spec::ControlSpec;
 use crate::steering::Steering;
 
@@ -31,12 +31,8 @@ pub struct Control {
     pages: GuestPages,
     hashing: Hashing,
     steering: Arc<Steering>,
-    events: Evtchn,
-    port: LocalPort,
+    bell: Bell,
     stop: Arc<OwnedFd>,
-    storm: Storm,
-    /// The port stays masked until then.
-    unmask_at: Option<Instant>,
 }
 
 /// What a control ring is made of.
@@ -95,7 +91,7 @@ impl Control {
     pub fn connect(setup: ControlSetup) -> Result<Self, ConnectError> {
         let ControlSetup {
             dom,
-            mut events,
+            events,
             grants,
             ring: ControlSpec { ring_ref, port },
             queues,
@@ -118,11 +114,8 @@ impl Control {
             },
             hashing: Hashing::new(queues),
             steering,
-            port: events.bind(dom, RemotePort(port))?,
-            events,
+            bell: Bell::bind(events, dom, &[RemotePort(port)])?,
             stop,
-            storm: Storm::default(),
-            unmask_at: None,
         })
     }
 
@@ -141,11 +134,11 @@ impl Control {
                 self.hear()?;
             }
             let busy = self.sweep()?;
-            self.unmask_when_due()?;
+            self.bell.unmask(Instant::now)?;
             woken = if busy || self.ring.rearm()? {
                 self.wait(Some(Timespec::default()))?
             } else {
-                self.wait(self.unmask_at.map(until))?
+                self.wait(self.bell.due().map(until))?
             };
         }
         Ok(())
@@ -160,7 +153,7 @@ impl Control {
             self.steering.say(self.hashing.clone());
         }
         if self.ring.publish() == Notify::Needed {
-            self.events.notify(self.port)?;
+            self.bell.notify_all()?;
         }
         more
     }
@@ -203,52 +196,29 @@ impl Control {
         })
     }
 
-    /// The port has rung: empties the channel, and lets it ring again unless it rings for nothing.
+    /// The port has rung.
     fn hear(&mut self) -> Result<(), ControlFault> {
-        let mut ports = [self.port; 2];
-        loop {
-            match self.events.pending(&mut ports) {
-                Ok(seen) if seen < ports.len() => break,
-                // An overflow may have swallowed our event: as good as having seen it.
-                Ok(_) | Err(EvtchnError::Overflow) => {}
-                Err(err) => return Err(err.into()),
-            }
-        }
+        self.bell.drain()?;
         if self.ring.waiting(1)? > 0 {
-            self.storm.on_request();
+            self.bell.note_request();
         }
-        self.unmask_at = self.storm.on_event(Instant::now);
-        match self.unmask_at {
-            None => Ok(self.events.unmask(&[self.port])?),
-            Some(_) => Ok(()),
-        }
-    }
-
-    /// Lets a masked port ring again when its time has come.
-    fn unmask_when_due(&mut self) -> Result<(), ControlFault> {
-        if self.unmask_at.is_some_and(|due| due <= Instant::now()) {
-            self.unmask_at = None;
-            self.events.unmask(&[self.port])?;
-        }
+        self.bell.note_event(Instant::now);
         Ok(())
     }
 
     fn wait(&self, timeout: Option<Timespec>) -> Result<Woken, ControlFault> {
-        let events = self.events.wait_fd();
+        let events = self.bell.wait_fd();
         let stop = PollFd::new(&*self.stop, PollFlags::IN);
         let mut all = [stop, PollFd::new(&events, PollFlags::IN)];
-        match poll(&mut all, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(ControlFault::Poll(errno.into())),
-        }
-        let [stop, event] = all.map(|fd| !fd.revents().is_empty());
+        sleep::poll(&mut all, timeout).map_err(ControlFault::Poll)?;
+        let [stop, event] = all.each_ref().map(is_ready);
         Ok(Woken { event, stop })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        if let Err(err) = self.events.unbind(self.port) {
+        if let Err(err) = self.bell.unbind() {
             tracing::debug!(%err, "the port closes with its device");
         }
     }
@@ -281,12 +251,6 @@ impl GuestPages {
         self.copy.read(0, into)?;
         Ok(true)
     }
-}
-
-/// How long until then, rounded up: a deadline that is reached a moment early would be polled for.
-fn until(deadline: Instant) -> Timespec {
-    let left = deadline.saturating_duration_since(Instant::now());
-    Timespec::try_from(left + Duration::from_nanos(1)).unwrap_or_default()
 }
 
 const CONTROL: &str = "control";

@@ -25,6 +25,7 @@
 //! - worker's side: [`vif`] makes a device of a description, whose [`part`]s have a thread each:
 //!   [`queue`] is one queue, [`control`] the control ring; [`steering`] is how frames get to the queue
 //!   that the guest wants them on
+//! - `sleep`: how their threads sleep
 //! - [`scratch`]: the private memory that frames pass through
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
 //! - [`metrics`]: what a queue counts
@@ -43,6 +44,7 @@ pub mod part;
 pub mod queue;
 pub mod scratch;
 pub mod serve;
+mod sleep;
 pub mod spec;
 pub mod steering;
 pub mod tap;

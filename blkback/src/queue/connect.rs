@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use broker::message::Blame;
 use broker::worker::Reporter;
-use evtchn::{Evtchn, EvtchnError, RemotePort, Storm};
+use evtchn::{Bell, Evtchn, EvtchnError, RemotePort};
 use gntdev::{Access, Gntdev, GrantError, LocalPages};
 use ring_proto::blkif::{Abi, DiscardLimits, Geometry, SectorSize, UnknownAbi};
 use ring_proto::{AttachError, BackRing, Sector};
@@ -102,7 +102,7 @@ impl Queue {
     /// [`ConnectError`]; everything that was had by then is given back.
     pub fn connect(setup: QueueSetup, spec: &VbdSpec) -> Result<Self, ConnectError> {
         let QueueSetup {
-            mut events,
+            events,
             grants,
             ring: at,
             disk,
@@ -124,10 +124,10 @@ impl Queue {
                 source,
             })?;
         let ring = BackRing::attach(memory, shape)?;
-        let port = events.bind(dom, RemotePort(at.port))?;
+        let bell = Bell::bind(events, dom, &[RemotePort(at.port)])?;
         let slots = ring.slots();
         let pages = Arc::new(LocalPages::new(private_pages(slots)).map_err(ConnectError::Pages)?);
-        let events_fd = events.wait_fd();
+        let events_fd = bell.wait_fd();
         let sources = WakeSources {
             events: events_fd,
             stop: stop.as_fd(),
@@ -140,16 +140,13 @@ impl Queue {
             arena: Arena::new(pages),
             slots: Slots::new(slots),
             ring,
-            events,
-            port,
+            bell,
             abi,
             geometry,
             disk,
             counters: Counters::default(),
             reporter,
             work: Work::default(),
-            storm: Storm::default(),
-            unmask_at: None,
             stopping: false,
         })
     }

@@ -44,7 +44,7 @@ impl Queue {
         let Some(claim) = slot.raw.take_from(&mut self.ring, self.abi)? else {
             return Ok(false);
         };
-        self.storm.on_request();
+        self.bell.note_request();
         match Request::parse(&slot.raw, &self.geometry) {
             Ok(request) => {
                 let task = Task {

@@ -21,11 +21,10 @@ mod slot;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use broker::message::Blame;
 use broker::worker::Reporter;
-use evtchn::{Evtchn, EvtchnError, LocalPort, Storm};
+use evtchn::{Bell, EvtchnError};
 use gntdev::Mapping;
 use ring_proto::blkif::{Abi, Geometry};
 use ring_proto::{BackRing, Notify, Overrun};
@@ -50,17 +49,13 @@ pub struct Queue {
     arena: Arena,
     slots: Slots,
     ring: BackRing<Mapping>,
-    events: Evtchn,
-    port: LocalPort,
+    bell: Bell,
     abi: Abi,
     geometry: Geometry,
     disk: Arc<Disk>,
     counters: Counters,
     reporter: Reporter,
     work: Work,
-    storm: Storm,
-    /// The port stays masked until then.
-    unmask_at: Option<Instant>,
     stopping: bool,
 }
 
@@ -153,7 +148,7 @@ impl Queue {
         loop {
             match self.pass()? {
                 Pass::Busy => self.engine.flush()?,
-                Pass::Idle => self.engine.wait(self.unmask_at)?,
+                Pass::Idle => self.engine.wait(self.bell.due())?,
                 Pass::Finished => return Ok(()),
             }
         }
@@ -182,7 +177,7 @@ impl Queue {
     fn publish(&mut self) -> Result<(), QueueFault> {
         if self.ring.publish() == Notify::Needed {
             self.counters.notifications += 1;
-            self.events.notify(self.port)?;
+            self.bell.notify_all()?;
         }
         Ok(())
     }
@@ -197,42 +192,12 @@ impl Queue {
             Pass::Busy
         }
     }
-
-    /// The event channel is readable: empties it, and lets it ring again unless it rings for
-    /// nothing.
-    fn on_event(&mut self) -> Result<(), QueueFault> {
-        // Room for more than the one port there is: whatever is read beside it is none of ours, and
-        // a buffer that is not full needs no second look.
-        let mut ports = [self.port; 4];
-        loop {
-            match self.events.pending(&mut ports) {
-                Ok(seen) if seen < ports.len() => break,
-                // An overflow may have swallowed our event: as good as having seen it.
-                Ok(_) | Err(EvtchnError::Overflow) => {}
-                Err(err) => return Err(err.into()),
-            }
-        }
-        self.unmask_at = self.storm.on_event(Instant::now);
-        if self.unmask_at.is_none() {
-            self.events.unmask(&[self.port])?;
-        }
-        Ok(())
-    }
-
-    /// Lets a masked port ring again when its time has come.
-    fn unmask_when_due(&mut self) -> Result<(), QueueFault> {
-        if self.unmask_at.is_some_and(|due| due <= Instant::now()) {
-            self.unmask_at = None;
-            self.events.unmask(&[self.port])?;
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
         // Now, and not when the kernel lets go of the engine's poll of the device.
-        if let Err(err) = self.events.unbind(self.port) {
+        if let Err(err) = self.bell.unbind() {
             tracing::debug!(%err, "the port closes with its device");
         }
     }

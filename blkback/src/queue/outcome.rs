@@ -1,5 +1,7 @@
 //! From what the disk has done to answers.
 
+use std::time::Instant;
+
 use gntdev::CopyDirection;
 use ring_proto::blkif::Response;
 use rustix::io::Errno;
@@ -26,13 +28,14 @@ impl Queue {
         let wake = woken?;
         self.stopping |= wake.stop;
         if self.stopping {
-            self.unmask_at = None;
+            self.bell.mute();
             return Ok(());
         }
         if wake.event {
-            self.on_event()?;
+            self.bell.drain()?;
+            self.bell.note_event(Instant::now);
         }
-        self.unmask_when_due()
+        Ok(self.bell.unmask(Instant::now)?)
     }
 
     /// Gives the disk everything whose data has arrived.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use broker::message::Blame;
-use evtchn::{Evtchn, EvtchnError, RemotePort, Storm};
+use evtchn::{Bell, Evtchn, EvtchnError, RemotePort};
 use gntdev::{Access, Gntdev, GrantError, Mapping};
 use ring_proto::netif::{RxRing, TxOffer, TxRing};
 use ring_proto::{AttachError, GrantRef};
@@ -13,7 +13,7 @@ use ring_proto::{AttachError, GrantRef};
 use super::nap::Nap;
 use super::rx::Rx;
 use super::tx::Tx;
-use super::{Mask, Queue, Steer};
+use super::{Queue, Steer};
 use crate::metrics::Counters;
 use crate::spec::QueueSpec;
 use crate::tap::TapQueue;
@@ -93,7 +93,7 @@ impl Queue {
     pub fn connect(setup: QueueSetup) -> Result<Self, ConnectError> {
         let QueueSetup {
             tap,
-            mut events,
+            events,
             grants,
             rings,
             vif,
@@ -112,22 +112,15 @@ impl Queue {
         let rx = RxRing::attach(map(RX, rings.rx_ref)?).map_err(attach(RX))?;
         let tx = Tx::new(tx, Arc::clone(&grants), Arc::clone(&vif));
         let rx = Rx::new(rx, Arc::clone(&grants), Arc::clone(&vif), steer);
-        let tx_port = events.bind(dom, RemotePort(rings.tx_port))?;
-        let rx_port = if rings.rx_port == rings.tx_port {
-            tx_port
-        } else {
-            events.bind(dom, RemotePort(rings.rx_port))?
-        };
+        let ports = [rings.tx_port, rings.rx_port].map(RemotePort);
+        let bell = Bell::bind(events, dom, &ports)?;
         Ok(Self {
             tx,
             rx,
             tap,
             vif,
-            events,
-            ports: [tx_port, rx_port],
+            bell,
             stop,
-            storm: Storm::default(),
-            mask: Mask::default(),
             nap: Nap::default(),
             counters: Counters::default(),
         })

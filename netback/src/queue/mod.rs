@@ -6,7 +6,7 @@
 //! ```text
 //! hear      what has rung, and whether it rings too often
 //! transmit  slots ─► packets ─► one GRANT_COPY ─► headers ─► tap ─► answers       tx.rs
-//! receive   tap ─► frames ─► requests that were waited for ─► one GRANT_COPY      rx.rs
+//! receive   tap ─► frames ─► requests that were waited for ─► one GRANT_COPY      rx/
 //! publish   both rings once; notify if the guest asked
 //! rearm     ask to be rung, look again, sleep in poll; or doze, and do not ask        nap.rs
 //! ```
@@ -30,12 +30,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broker::message::Blame;
-use evtchn::{Evtchn, EvtchnError, LocalPort, Storm};
+use evtchn::{Bell, EvtchnError};
 use gntdev::GrantError;
 use ring_proto::netif::TxFault;
 use ring_proto::{Notify, Overrun};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::time::{ClockId, clock_gettime};
 
 pub use connect::{ConnectError, QueueSetup};
@@ -45,6 +44,7 @@ pub use steer::Steer;
 use tx::Tx;
 
 use crate::metrics::Counters;
+use crate::sleep::{self, is_ready, until};
 use crate::tap::TapQueue;
 use crate::vif::Vif;
 
@@ -58,26 +58,11 @@ pub struct Queue {
     rx: Rx,
     tap: TapQueue,
     vif: Arc<Vif>,
-    events: Evtchn,
-    /// Transmit and receive; the same if the frontend has one for both.
-    ports: [LocalPort; 2],
+    /// Of the transmit and of the receive ring; one if the frontend has one for both.
+    bell: Bell,
     stop: Arc<OwnedFd>,
-    storm: Storm,
-    mask: Mask,
     nap: Nap,
     counters: Counters,
-}
-
-/// Whether the ports may ring. The kernel masks one that does; what rings meanwhile is not lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Mask {
-    /// They may.
-    #[default]
-    Open,
-    /// Not before they are asked to.
-    Masked,
-    /// Not before then: they ring for nothing.
-    Until(Instant),
 }
 
 /// Why a queue ended before it was told to.
@@ -188,65 +173,37 @@ impl Queue {
         if judged && self.nap.doze_after(self.tx.taken(), sent, ticks) || self.nap.is_dozing() {
             return Ok(false);
         }
-        self.unmask(clock)?;
+        self.bell.unmask(|| clock.now())?;
         self.tx.rearm(clock)
     }
 
     /// Shows the guest its answers, and rings once for each ring that asked, or once for both.
     fn publish(&mut self) -> Result<(), QueueFault> {
-        let [tx_port, rx_port] = self.ports;
-        let asked = [self.tx.publish(), self.rx.publish()].map(|notify| notify == Notify::Needed);
-        let ports: &[LocalPort] = match asked {
-            [false, false] => &[],
-            [true, true] if tx_port != rx_port => &[tx_port, rx_port],
-            [true, _] => &[tx_port],
-            [false, true] => &[rx_port],
-        };
-        for &port in ports {
+        let [tx, rx] = [self.tx.publish(), self.rx.publish()].map(|asked| asked == Notify::Needed);
+        let ports = self.bell.ports();
+        let both = ports.len() == 1;
+        let first = ports.first().filter(|_| tx || both && rx);
+        let second = ports.get(1).filter(|_| rx);
+        for &port in first.into_iter().chain(second) {
             self.counters.notifications += 1;
-            self.events.notify(port)?;
+            self.bell.notify(port)?;
         }
         Ok(())
     }
 
-    /// Something has rung: empties the channel.
+    /// Something has rung.
     fn hear(&mut self, clock: &Clock) -> Result<(), QueueFault> {
-        // Room for more than there are: a buffer that is not full needs no second look.
-        let mut ports = [self.ports[0]; 4];
-        loop {
-            match self.events.pending(&mut ports) {
-                Ok(seen) if seen < ports.len() => break,
-                // An overflow may have swallowed our event: as good as having seen it.
-                Ok(_) | Err(EvtchnError::Overflow) => {}
-                Err(err) => return Err(err.into()),
-            }
-        }
+        self.bell.drain()?;
         if self.tx.is_waited_for()? || self.rx.is_waited_for()? {
-            self.storm.on_request();
+            self.bell.note_request();
         }
-        let due = self.storm.on_event(|| clock.now());
-        self.mask = due.map_or(Mask::Masked, Mask::Until);
+        self.bell.note_event(|| clock.now());
         Ok(())
-    }
-
-    /// Lets the ports ring again, unless that is to wait.
-    fn unmask(&mut self, clock: &Clock) -> Result<(), QueueFault> {
-        match self.mask {
-            Mask::Open => return Ok(()),
-            Mask::Until(due) if due > clock.now() => return Ok(()),
-            Mask::Masked | Mask::Until(_) => {}
-        }
-        self.mask = Mask::Open;
-        Ok(self.events.unmask(&self.ports)?)
     }
 
     /// When to look again without being woken.
     fn deadline(&self) -> Option<Instant> {
-        let unmask_at = match self.mask {
-            Mask::Until(due) => Some(due),
-            Mask::Open | Mask::Masked => None,
-        };
-        [unmask_at, self.tx.held_until(), self.rx.look_at()]
+        [self.bell.due(), self.tx.held_until(), self.rx.look_at()]
             .into_iter()
             .flatten()
             .min()
@@ -254,7 +211,7 @@ impl Queue {
 
     fn wait(&self, timeout: Option<Timespec>) -> Result<Woken, QueueFault> {
         let stop = PollFd::new(&*self.stop, PollFlags::IN);
-        let events = self.events.wait_fd();
+        let events = self.bell.wait_fd();
         let events = PollFd::new(&events, PollFlags::IN);
         let frames = PollFd::new(&self.tap, PollFlags::IN);
         let inbox = self.rx.inbox();
@@ -266,12 +223,9 @@ impl Queue {
             (true, None) => 3,
             (true, Some(_)) => 4,
         };
-        let polled = poll(all.get_mut(..watched).unwrap_or_default(), timeout.as_ref());
-        match polled {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(QueueFault::Poll(errno.into())),
-        }
-        let [stop, event, tap, inbox] = all.map(|fd| !fd.revents().is_empty());
+        let watched = all.get_mut(..watched).unwrap_or_default();
+        sleep::poll(watched, timeout).map_err(QueueFault::Poll)?;
+        let [stop, event, tap, inbox] = all.each_ref().map(is_ready);
         Ok(Woken {
             event,
             tap,
@@ -285,13 +239,6 @@ impl Queue {
 fn ticks() -> Duration {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     Duration::try_from(now).unwrap_or_default()
-}
-
-/// How long until then.
-fn until(deadline: Instant) -> Timespec {
-    let left = deadline.saturating_duration_since(Instant::now());
-    // Rounded up: a deadline that is reached a moment early would be polled for.
-    Timespec::try_from(left + Duration::from_nanos(1)).unwrap_or_default()
 }
 
 /// The time of a pass, which is told when it is first asked for: in a PV dom0, that is a system call.
@@ -308,12 +255,8 @@ impl Clock {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        let [tx, rx] = self.ports;
-        let both: &[LocalPort] = if tx == rx { &[tx] } else { &[tx, rx] };
-        for &port in both {
-            if let Err(err) = self.events.unbind(port) {
-                tracing::debug!(%err, "the port closes with its device");
-            }
+        if let Err(err) = self.bell.unbind() {
+            tracing::debug!(%err, "the port closes with its device");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The machine itself: what only a simulation can be asked.
 
+mod bells;
 mod grants;
 mod guests;
 mod server;
