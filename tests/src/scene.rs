@@ -21,6 +21,7 @@ use crate::sim::{Machine, xenstored};
 use crate::toolstack::{DiskLine, Toolstack};
 
 mod nics;
+mod oracles;
 
 /// Pages of a guest: 64 MiB, enough for four rings of 512 requests of 11 pages.
 const GUEST_PAGES: u32 = 16384;

@@ -3,13 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use xenbus::State;
 
 use super::device::Device;
 use super::keys::{self, Disk, Limits};
-use super::walk::PATIENCE;
+use super::walk::{PATIENCE, wait_ports};
 use super::{Done, Io, Misbehaviour, Queue, Shape};
 
 /// A connected device.
@@ -129,15 +127,8 @@ impl Blkfront {
             for queue in &mut self.queues {
                 came |= queue.take_event()?;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if came || left.is_zero() {
+            if came || !wait_ports(self.queues.iter().map(Queue::port), deadline)? {
                 return Ok(came);
-            }
-            let ports = self.queues.iter().map(Queue::port);
-            let mut polled: Vec<_> = ports.map(|p| PollFd::new(p, PollFlags::IN)).collect();
-            match poll(&mut polled, Timespec::try_from(left).ok().as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).context("cannot wait for events"),
             }
         }
     }
@@ -170,10 +161,7 @@ impl Blkfront {
         let Self {
             mut device, queues, ..
         } = self;
-        device.switch(State::Closing)?;
-        device.wait_backend(&[State::Closing, State::Closed])?;
-        device.switch(State::Closed)?;
-        device.wait_closed()?;
+        device.close()?;
         let rings: Vec<_> = queues.iter().map(Queue::keys).collect();
         let keys = keys::offer(&self.shape, &rings);
         // Gone with the device if the toolstack was faster.
@@ -203,10 +191,7 @@ impl Blkfront {
         mut self,
         unmapped: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<Device> {
-        let closing = [State::Closing, State::Closed];
-        self.device.wait_backend(&closing)?;
-        self.device.switch(State::Closed)?;
-        self.device.wait_closed()?;
+        self.device.follow_closing()?;
         unmapped()?;
         for queue in self.queues {
             queue.retire()?;
@@ -223,14 +208,7 @@ impl Blkfront {
         let Self {
             mut device, queues, ..
         } = self;
-        for (ours, theirs) in [
-            (State::Closing, State::Closing),
-            (State::Closed, State::Closed),
-            (State::Initialising, State::InitWait),
-        ] {
-            device.switch(ours)?;
-            device.wait_backend(&[theirs])?;
-        }
+        device.kexec()?;
         for queue in queues {
             queue.retire()?;
         }

@@ -127,4 +127,40 @@ impl Device {
         self.wait_backend(&[State::InitWait])?;
         Ok(())
     }
+
+    /// Closes as Linux does when a driver is unloaded.
+    ///
+    /// # Errors
+    /// The backend does not follow in time.
+    pub fn close(&mut self) -> anyhow::Result<()> {
+        self.switch(State::Closing)?;
+        self.follow_closing()
+    }
+
+    /// Answers a backend that closes.
+    ///
+    /// # Errors
+    /// It does not close, or not in time.
+    pub fn follow_closing(&mut self) -> anyhow::Result<()> {
+        self.wait_backend(&[State::Closing, State::Closed])?;
+        self.switch(State::Closed)?;
+        self.wait_closed()
+    }
+
+    /// The walk of a kernel that was started over an old one (kexec, crash kernel): Linux
+    /// `xenbus_reset_state`.
+    ///
+    /// # Errors
+    /// The backend does not follow a step.
+    pub fn kexec(&mut self) -> anyhow::Result<()> {
+        for (ours, theirs) in [
+            (State::Closing, State::Closing),
+            (State::Closed, State::Closed),
+            (State::Initialising, State::InitWait),
+        ] {
+            self.switch(ours)?;
+            self.wait_backend(&[theirs])?;
+        }
+        Ok(())
+    }
 }

@@ -16,6 +16,15 @@ pub struct RingKeys {
     pub port: RemotePort,
 }
 
+/// Where the keys of a queue are: in a folder of its own, if there are several.
+pub(super) fn under_queue(number: usize, queues: usize) -> String {
+    if queues > 1 {
+        format!("queue-{number}/")
+    } else {
+        String::new()
+    }
+}
+
 /// The keys of an offer, in the order in which Linux writes them (`xen-blkfront.c`, `talk_to_blkback`
 /// and `write_per_ring_nodes`).
 #[must_use]
@@ -29,11 +38,7 @@ pub fn offer(shape: &Shape, rings: &[RingKeys]) -> Vec<(String, String)> {
         keys.push(("multi-queue-num-queues".into(), count));
     }
     for (number, ring) in rings.iter().enumerate() {
-        let under = if rings.len() > 1 {
-            format!("queue-{number}/")
-        } else {
-            String::new()
-        };
+        let under = under_queue(number, rings.len());
         for (page, gref) in ring.refs.iter().enumerate() {
             let name = match shape.order {
                 Some(_) => format!("{under}ring-ref{page}"),

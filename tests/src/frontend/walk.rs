@@ -1,12 +1,35 @@
-//! Waiting for what the other side writes.
+//! Waiting for the other side.
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use xenbus::{State, Store};
+
+use crate::sim::hypervisor::GuestPort;
 
 /// How long a state may take: as long as libxl waits.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sleeps until one of `ports` is signalled, or `deadline`; false if that was over before.
+///
+/// # Errors
+/// The system has no memory left.
+pub fn wait_ports<'a>(
+    ports: impl Iterator<Item = &'a GuestPort>,
+    deadline: Instant,
+) -> anyhow::Result<bool> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Ok(false);
+    }
+    let mut polled: Vec<_> = ports.map(|port| PollFd::new(port, PollFlags::IN)).collect();
+    match poll(&mut polled, Timespec::try_from(left).ok().as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(true),
+        Err(errno) => Err(errno).context("cannot wait for events"),
+    }
+}
 
 /// Waits until the value of `path` is as wanted; returns it. A missing node is `None`.
 ///

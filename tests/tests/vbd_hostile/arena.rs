@@ -10,13 +10,9 @@ use pv_tests::frontend::Device;
 use pv_tests::frontend::{Load, Model, Plan, Shape};
 use pv_tests::scene::{Guest, Scene, check_image};
 use pv_tests::toolstack::{DiskLine, XVDA};
-use xenbus::State;
 
 /// 16 MiB.
 pub(crate) const SECTORS: usize = 32768;
-
-/// Lines that a guest may cause in a minute, for a device and for its worker (O7).
-pub(crate) const MOST_LINES: usize = 20;
 
 /// A guest that does nothing wrong, under verified load until it is told to stop.
 pub(crate) struct Neighbour {
@@ -89,7 +85,7 @@ impl Arena {
         let mut scene = Scene::start("max-queues = 4")?;
         let neighbour = Neighbour::start(&mut scene)?;
         neighbour.goes_on(0)?;
-        let descriptors = descriptors(&scene)?;
+        let descriptors = scene.descriptors()?;
         Ok(Self {
             scene,
             neighbour,
@@ -117,40 +113,9 @@ impl Arena {
     pub(crate) fn clear(&mut self, guest: &Guest, before: u64) -> anyhow::Result<()> {
         self.neighbour.goes_on(before)?;
         self.scene.destroy(guest)?;
-        self.workers_end(guest)?;
+        self.scene.wait_left(guest, self.descriptors)?;
         self.scene.no_wrong_done()?;
-        let log = self.scene.daemon()?.log_lines();
-        let (vbd, domid) = (
-            format!("vbd {}/", guest.domid()),
-            format!("domid={}", guest.domid()),
-        );
-        let ours = |line: &&String| line.contains(&vbd) || ends_word(line, &domid);
-        let lines: Vec<_> = log.iter().filter(ours).collect();
-        ensure!(
-            lines.len() <= MOST_LINES,
-            "O7: {} lines: {lines:#?}",
-            lines.len()
-        );
-        Ok(())
-    }
-
-    /// A guest's worker ends with the guest, and the daemon keeps nothing of it.
-    pub(crate) fn workers_end(&self, guest: &Guest) -> anyhow::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            let workers = self.scene.daemon()?.workers(guest.domid());
-            let now = descriptors(&self.scene)?;
-            if workers.is_empty() && now <= self.descriptors {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "O4: workers {workers:?}, {now} descriptors instead of {}\n{}",
-                self.descriptors,
-                self.scene.told()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.scene.has_few_lines(guest, "vbd")
     }
 
     pub(crate) fn close(self) -> anyhow::Result<()> {
@@ -158,24 +123,4 @@ impl Arena {
         self.neighbour.finish().context(told)?;
         self.scene.no_wrong_done()
     }
-}
-
-pub(crate) fn ends_word(line: &str, word: &str) -> bool {
-    line.match_indices(word)
-        .any(|(at, _)| !line[at + word.len()..].starts_with(|c: char| c.is_ascii_digit()))
-}
-
-/// Open descriptors of the daemon.
-pub(crate) fn descriptors(scene: &Scene) -> anyhow::Result<usize> {
-    let pid = scene.daemon()?.pid().context("it has ended")?;
-    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
-}
-
-/// Closed by the backend: an error node, a closing state, nothing mapped (E1).
-pub(crate) fn is_closed(arena: &mut Arena, guest: &Guest) -> anyhow::Result<()> {
-    let toolstack = arena.scene.toolstack();
-    let why = toolstack.wait_error(guest.domid(), XVDA)?;
-    ensure!(!why.is_empty(), "the error node is empty");
-    toolstack.wait_backend(guest.domid(), XVDA, &[State::Closing, State::Closed])?;
-    arena.scene.wait_unmapped(guest.domid())
 }

@@ -9,7 +9,7 @@ use pv_tests::frontend::{Load, Plan, Queue, Shape, keys};
 use pv_tests::toolstack::XVDA;
 use xenbus::State;
 
-use crate::arena::{Arena, is_closed};
+use crate::arena::Arena;
 
 #[test]
 fn con_01_connections_come_and_go_with_requests_under_way() -> anyhow::Result<()> {
@@ -49,7 +49,7 @@ fn con_02_a_broken_ring_is_torn_down_in_every_order() -> anyhow::Result<()> {
         (breaks[0].play)(&mut attacker)?;
         let toolstack = arena.scene.toolstack();
         match order {
-            0 => is_closed(&mut arena, &guest)?,
+            0 => arena.scene.wait_refused(&guest, XVDA)?,
             1 => toolstack.ask_to_close(guest.domid(), XVDA, true)?,
             2 => attacker.device().switch(State::Closed)?,
             _ => drop(guest.domain.destroy()?),
@@ -119,7 +119,7 @@ fn refused(arena: &mut Arena, key: &str, value: &[u8]) -> anyhow::Result<()> {
     let path = format!("{}/{key}", device.frontend());
     device.store().write(&path, value)?;
     device.switch(State::Initialised)?;
-    is_closed(arena, &guest)?;
+    arena.scene.wait_refused(&guest, XVDA)?;
     arena.clear(&guest, before)
 }
 

@@ -8,17 +8,16 @@
 mod arena;
 mod connections;
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, ensure};
 use gntdev::GrantStatus;
 use pv_tests::frontend::Shape;
 use pv_tests::frontend::hostile::attacker::read;
 use pv_tests::frontend::hostile::{Attacker, Ending, Move, moves};
 use pv_tests::scene::check_image;
+use pv_tests::toolstack::XVDA;
 use ring_proto::blkif::{RawSegment, op};
 
-use crate::arena::{Arena, is_closed};
+use crate::arena::Arena;
 
 /// Plays all moves of one id.
 fn play(id: &str) -> anyhow::Result<()> {
@@ -39,7 +38,7 @@ fn play_one(arena: &mut Arena, one: &Move) -> anyhow::Result<()> {
     (one.play)(&mut attacker)?;
     match one.ending {
         Ending::Serves => attacker.is_served()?,
-        Ending::Closed => is_closed(arena, &guest)?,
+        Ending::Closed => arena.scene.wait_refused(&guest, XVDA)?,
         Ending::Either => {}
     }
     if one.harmless {
@@ -52,23 +51,7 @@ fn play_one(arena: &mut Arena, one: &Move) -> anyhow::Result<()> {
     Ok(())
 }
 
-macro_rules! plays {
-    ($($name:ident => $id:literal,)*) => {
-        $(#[test]
-        fn $name() -> anyhow::Result<()> {
-            play($id)
-        })*
-
-        #[test]
-        fn every_move_is_played() {
-            let played = BTreeSet::from([$($id),*]);
-            let known: BTreeSet<_> = moves().iter().map(|one| one.id).collect();
-            assert_eq!(played, known);
-        }
-    };
-}
-
-plays! {
+pv_tests::plays! {
     rng_01_impossible_indices => "RNG-01",
     rng_02_slots_change_while_they_are_read => "RNG-02",
     rng_03_only_what_is_defined_is_written => "RNG-03",

@@ -11,10 +11,6 @@ use pv_tests::frontend::hostile::nics::NetAttacker;
 use pv_tests::frontend::netfront::{NetShape, Traffic, Wire};
 use pv_tests::scene::{Guest, Scene};
 use pv_tests::toolstack::NicLine;
-use xenbus::State;
-
-/// Lines that a guest may cause in a minute, for an interface and for its worker (O7).
-const MOST_LINES: usize = 20;
 
 /// What the neighbour sends and receives at a time.
 const SOME: Traffic = Traffic {
@@ -107,7 +103,7 @@ impl Arena {
         let mut scene = Scene::networked("max-queues = 4")?;
         let neighbour = Neighbour::start(&mut scene)?;
         neighbour.goes_on(0)?;
-        let descriptors = descriptors(&scene)?;
+        let descriptors = scene.descriptors()?;
         Ok(Self {
             scene,
             neighbour,
@@ -165,49 +161,16 @@ impl Arena {
 
     /// Nothing of a destroyed guest is left, and it has not filled the log.
     pub(crate) fn is_buried(&self, newcomer: &Newcomer) -> anyhow::Result<()> {
-        let domid = newcomer.guest.domid();
-        self.workers_end(&newcomer.guest)?;
+        self.scene.wait_left(&newcomer.guest, self.descriptors)?;
         self.scene.wait_no_interface(&newcomer.interface())?;
         self.scene.no_wrong_done()?;
-        let log = self.scene.daemon()?.log_lines();
-        let (vif, domid) = (format!("vif {domid}/"), format!("domid={domid}"));
-        let ours = |line: &&String| line.contains(&vif) || ends_word(line, &domid);
-        let lines: Vec<_> = log.iter().filter(ours).collect();
-        ensure!(
-            lines.len() <= MOST_LINES,
-            "O7: {} lines: {lines:#?}",
-            lines.len()
-        );
-        Ok(())
-    }
-
-    /// A guest's worker ends with the guest, and the daemon keeps nothing of it.
-    fn workers_end(&self, guest: &Guest) -> anyhow::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            let workers = self.scene.daemon()?.workers(guest.domid());
-            let now = descriptors(&self.scene)?;
-            if workers.is_empty() && now <= self.descriptors {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "O4: workers {workers:?}, {now} descriptors instead of {}\n{}",
-                self.descriptors,
-                self.scene.told()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.scene.has_few_lines(&newcomer.guest, "vif")
     }
 
     /// Closed by the backend: an error node, a closing state, nothing mapped (E1).
     pub(crate) fn is_closed(&mut self, newcomer: &Newcomer) -> anyhow::Result<()> {
-        let (domid, device) = (newcomer.guest.domid(), newcomer.line.device());
-        let toolstack = self.scene.toolstack();
-        let why = toolstack.wait_error(domid, device)?;
-        ensure!(!why.is_empty(), "the error node is empty");
-        toolstack.wait_backend(domid, device, &[State::Closing, State::Closed])?;
-        self.scene.wait_unmapped(domid)?;
+        let device = newcomer.line.device();
+        self.scene.wait_refused(&newcomer.guest, device)?;
         self.scene.wait_carrier(&newcomer.interface(), false)
     }
 
@@ -216,15 +179,4 @@ impl Arena {
         self.neighbour.finish().context(told)?;
         self.scene.no_wrong_done()
     }
-}
-
-fn ends_word(line: &str, word: &str) -> bool {
-    line.match_indices(word)
-        .any(|(at, _)| !line[at + word.len()..].starts_with(|c: char| c.is_ascii_digit()))
-}
-
-/// Open descriptors of the daemon.
-fn descriptors(scene: &Scene) -> anyhow::Result<usize> {
-    let pid = scene.daemon()?.pid().context("it has ended")?;
-    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }

@@ -8,7 +8,6 @@
 mod arena;
 mod connections;
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -43,23 +42,7 @@ fn play_one(arena: &mut Arena, one: &NetMove) -> anyhow::Result<()> {
     arena.clear(&newcomer)
 }
 
-macro_rules! plays {
-    ($($name:ident => $id:literal,)*) => {
-        $(#[test]
-        fn $name() -> anyhow::Result<()> {
-            play($id)
-        })*
-
-        #[test]
-        fn every_move_is_played() {
-            let played = BTreeSet::from([$($id),*]);
-            let known: BTreeSet<_> = moves().iter().map(|one| one.id).collect();
-            assert_eq!(played, known);
-        }
-    };
-}
-
-plays! {
+pv_tests::plays! {
     rng_01_impossible_indices => "RNG-01",
     rng_02_slots_and_frames_change_while_they_are_read => "RNG-02",
     rng_03_only_what_is_defined_is_written => "RNG-03",

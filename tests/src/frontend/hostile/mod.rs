@@ -10,11 +10,13 @@
 //! - [`ring`]: indices, slots that change, ids (RNG)
 //! - [`grants`]: references that lead nowhere, or to the wrong place (GNT)
 //! - [`requests`], [`segments`]: requests that make no sense (BLK)
+//! - `meanwhile`: what another CPU of the guest does at the same time
 //! - [`offers`], [`walks`]: what is written to xenstore (CON)
 //! - [`nics`]: the same for network interfaces
 
 pub mod attacker;
 pub mod grants;
+mod meanwhile;
 pub mod nics;
 pub mod offers;
 pub mod requests;
@@ -120,4 +122,23 @@ impl Move {
 #[must_use]
 pub fn moves() -> Vec<Move> {
     [ring::MOVES, grants::MOVES, requests::MOVES, segments::MOVES].concat()
+}
+
+/// A test for each id of the catalogue, by the caller's `play`, and one that none of the caller's
+/// `moves` is left out.
+#[macro_export]
+macro_rules! plays {
+    ($($name:ident => $id:literal,)*) => {
+        $(#[test]
+        fn $name() -> anyhow::Result<()> {
+            play($id)
+        })*
+
+        #[test]
+        fn every_move_is_played() {
+            let played = std::collections::BTreeSet::from([$($id),*]);
+            let known: std::collections::BTreeSet<_> = moves().iter().map(|one| one.id).collect();
+            assert_eq!(played, known);
+        }
+    };
 }

@@ -1,10 +1,9 @@
 //! CON-04: what a hostile guest writes where numbers and names are expected.
 
-/// A key, and values that nobody can make sense of. Each of them alone must be refused.
-#[must_use]
-pub fn nonsense() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+/// Values that are no numbers of ours.
+pub(super) fn no_numbers() -> Vec<Vec<u8>> {
     let digits = vec![b'9'; 2000];
-    let numbers: Vec<Vec<u8>> = [
+    [
         &b""[..],
         b"-1",
         b" 7",
@@ -22,7 +21,13 @@ pub fn nonsense() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
     .iter()
     .map(|value| value.to_vec())
-    .collect();
+    .collect()
+}
+
+/// A key, and values that nobody can make sense of. Each of them alone must be refused.
+#[must_use]
+pub fn nonsense() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let numbers = no_numbers();
     let with = |more: &[&str]| {
         let more = more.iter().map(|value| value.as_bytes().to_vec());
         numbers.iter().cloned().chain(more).collect::<Vec<_>>()
@@ -45,7 +50,7 @@ pub fn nonsense() -> Vec<(&'static str, Vec<Vec<u8>>)> {
                 b"x86_64-abi\0",
                 b"X86_64-ABI",
                 b"\xff",
-                &digits,
+                &[b'9'; 2000],
             ]
             .iter()
             .map(|value| value.to_vec())

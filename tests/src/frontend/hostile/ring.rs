@@ -1,7 +1,7 @@
 //! RNG: indices that cannot be, slots that change, ids that are not unique.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -10,6 +10,7 @@ use ring_proto::RingMemory;
 use ring_proto::blkif::{RawSegment, Sent, op};
 
 use super::attacker::{Attacker, describe, direct, indirect, read, write};
+use super::meanwhile::meanwhile;
 use super::{Ending, Move};
 use crate::frontend::{Chance, Protocol};
 
@@ -117,25 +118,6 @@ fn goes_back(attacker: &mut Attacker) -> anyhow::Result<()> {
     fill_with_writes(attacker)?;
     attacker.words()[REQ_PROD].fetch_sub(1, Ordering::AcqRel);
     attacker.ring_bell()
-}
-
-/// Runs `work` while another thread keeps changing the ring or a page.
-fn meanwhile(
-    change: impl Fn(&mut Chance) + Send + Sync,
-    work: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut chance = Chance::new(1);
-            while !stop.load(Ordering::Relaxed) {
-                change(&mut chance);
-            }
-        });
-        let outcome = work();
-        stop.store(true, Ordering::Relaxed);
-        outcome
-    })
 }
 
 /// Waits until the backend has answered `count` more requests; the answers themselves are at the

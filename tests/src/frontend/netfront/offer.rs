@@ -6,6 +6,7 @@ use ring_proto::GrantRef;
 use xenbus::Store;
 
 use super::NetShape;
+use crate::frontend::keys::under_queue;
 
 /// Where a queue is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +29,7 @@ pub fn offer(shape: &NetShape, queues: &[QueueKeys]) -> Vec<(String, String)> {
         keys.push(("multi-queue-num-queues".into(), count));
     }
     for (number, queue) in queues.iter().enumerate() {
-        let under = if queues.len() > 1 {
-            format!("queue-{number}/")
-        } else {
-            String::new()
-        };
+        let under = under_queue(number, queues.len());
         keys.push((format!("{under}tx-ring-ref"), queue.tx.to_string()));
         keys.push((format!("{under}rx-ring-ref"), queue.rx.to_string()));
         match *queue.ports {

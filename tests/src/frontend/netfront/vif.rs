@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use xenbus::State;
 
 use super::offer::{self, Backend};
 use super::{Control, NetQueue, NetShape};
 use crate::frontend::device::Device;
+use crate::frontend::walk::wait_ports;
 use crate::sim::hypervisor::GuestPort;
 
 /// A connected interface.
@@ -166,15 +165,8 @@ impl Netfront {
             for queue in &mut self.queues {
                 came |= queue.take_events()?;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if came || left.is_zero() {
+            if came || !wait_ports(self.ports(), deadline)? {
                 return Ok(came);
-            }
-            let ports = self.ports();
-            let mut polled: Vec<_> = ports.map(|p| PollFd::new(p, PollFlags::IN)).collect();
-            match poll(&mut polled, Timespec::try_from(left).ok().as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).context("cannot wait for events"),
             }
         }
     }
@@ -211,10 +203,7 @@ impl Netfront {
     /// # Errors
     /// The backend does not follow in time, or has something mapped still.
     pub fn close(mut self) -> anyhow::Result<Device> {
-        self.device.switch(State::Closing)?;
-        self.device.wait_backend(&[State::Closing, State::Closed])?;
-        self.device.switch(State::Closed)?;
-        self.device.wait_closed()?;
+        self.device.close()?;
         let keys: Vec<_> = self.queues.iter().map(NetQueue::keys).collect();
         let mut keys = offer::offer(&self.shape, &keys);
         keys.extend(self.control.iter().flat_map(Control::keys));
@@ -245,10 +234,7 @@ impl Netfront {
         mut self,
         unmapped: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<Device> {
-        let closing = [State::Closing, State::Closed];
-        self.device.wait_backend(&closing)?;
-        self.device.switch(State::Closed)?;
-        self.device.wait_closed()?;
+        self.device.follow_closing()?;
         unmapped()?;
         retire(self.queues, self.control, &self.device)?;
         Ok(self.device)
@@ -266,14 +252,7 @@ impl Netfront {
             control,
             ..
         } = self;
-        for (ours, theirs) in [
-            (State::Closing, State::Closing),
-            (State::Closed, State::Closed),
-            (State::Initialising, State::InitWait),
-        ] {
-            device.switch(ours)?;
-            device.wait_backend(&[theirs])?;
-        }
+        device.kexec()?;
         retire(queues, control, &device)?;
         Ok(device)
     }

@@ -11,9 +11,10 @@ use ring_proto::netif::{ControlAnswer, ControlSent, control_type};
 
 use super::NetMove;
 use super::attacker::NetAttacker;
-use super::ring::meanwhile;
+use super::ring::move_index;
 use crate::frontend::Chance;
 use crate::frontend::buffers::Lent;
+use crate::frontend::hostile::meanwhile::meanwhile;
 
 const REQ_PROD: usize = 0;
 const RSP_PROD: usize = 2;
@@ -300,9 +301,7 @@ fn changes(attacker: &mut NetAttacker) -> anyhow::Result<()> {
 
 fn overrun(attacker: &mut NetAttacker, by: u32) -> anyhow::Result<()> {
     attacker.order(&[algorithm(1); 7])?;
-    let req_prod = &attacker.control.words()[REQ_PROD];
-    let now = req_prod.load(Ordering::Relaxed);
-    req_prod.store(now.wrapping_add(by), Ordering::Release);
+    move_index(&attacker.control, by);
     attacker.ring_control()
 }
 

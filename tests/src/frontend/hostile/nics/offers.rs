@@ -1,26 +1,11 @@
 //! CON-04: what a hostile guest writes where numbers are expected.
 
+use crate::frontend::hostile::offers::no_numbers;
+
 /// A key, and values that nobody can make sense of. Each of them alone must be refused.
 #[must_use]
 pub fn nonsense() -> Vec<(&'static str, Vec<Vec<u8>>)> {
-    let digits = vec![b'9'; 2000];
-    let numbers: Vec<Vec<u8>> = [
-        &b""[..],
-        b"-1",
-        b" 7",
-        b"7 ",
-        b"+7",
-        b"0x7",
-        b"7\0",
-        b"4294967296",
-        b"18446744073709551616",
-        b"\xff\xfe",
-        b"seven",
-        &digits,
-    ]
-    .iter()
-    .map(|value| value.to_vec())
-    .collect();
+    let numbers = no_numbers();
     let with = |more: &[&str]| {
         let more = more.iter().map(|value| value.as_bytes().to_vec());
         numbers.iter().cloned().chain(more).collect::<Vec<_>>()

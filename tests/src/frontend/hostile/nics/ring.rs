@@ -1,7 +1,7 @@
 //! RNG: indices that cannot be, slots that change, ids that are not unique, events for nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -11,6 +11,7 @@ use ring_proto::RingMemory;
 use super::NetMove;
 use super::attacker::{BareRing, NetAttacker, data, slot};
 use crate::frontend::Chance;
+use crate::frontend::hostile::meanwhile::meanwhile;
 use crate::frontend::netfront::frame::numbered;
 use crate::frontend::netfront::wire::HOST;
 
@@ -69,7 +70,7 @@ pub const MOVES: &[NetMove] = &[
     NetMove::new("RNG-07", "one page for all buffers", one_page_for_all),
 ];
 
-fn move_index(ring: &BareRing, by: u32) {
+pub(super) fn move_index(ring: &BareRing, by: u32) {
     let req_prod = &ring.words()[REQ_PROD];
     let now = req_prod.load(Ordering::Relaxed);
     req_prod.store(now.wrapping_add(by), Ordering::Release);
@@ -110,25 +111,6 @@ fn overflow(attacker: &mut NetAttacker, by: u32) -> anyhow::Result<()> {
     std::mem::forget(page);
     move_index(&attacker.rx, by);
     attacker.ring_bell()
-}
-
-/// Runs `work` while another thread keeps changing a page.
-pub(super) fn meanwhile(
-    change: impl Fn(&mut Chance) + Send + Sync,
-    work: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut chance = Chance::new(1);
-            while !stop.load(Ordering::Relaxed) {
-                change(&mut chance);
-            }
-        });
-        let outcome = work();
-        stop.store(true, Ordering::Relaxed);
-        outcome
-    })
 }
 
 /// Every bit of every slot may be another when it is looked at again. Most of what comes of it is no
