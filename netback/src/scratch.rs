@@ -1,7 +1,8 @@
 //! Private memory that frames pass through.
 //!
 //! A queue needs some while it is at work, and none while it sleeps: so the queues of a guest share
-//! what there is, and an idle interface holds nothing. Memory is never shared between guests.
+//! what there is, of which its worker keeps a little for the next time. Memory is never shared between
+//! guests.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -20,10 +20,10 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// A connection to xenstored, for one thread.
 ///
 /// Every call returns within the patience of the store, except that the kernel's device does not
-/// return from the write of a watch, or of its end, before xenstored has answered. A call that fails with an error of which
-/// [`StoreError::is_disconnect`] is true has ended the connection, because nobody can tell which of
-/// its requests were executed; all calls then fail with [`StoreError::Lost`] until
-/// [`Store::reconnect`]. Paths are absolute.
+/// return from the write of a watch, or of its end, before xenstored has answered. A call that fails
+/// with an error of which [`StoreError::is_disconnect`] is true has ended the connection, because
+/// nobody can tell which of its requests were executed; all calls then fail with
+/// [`StoreError::Lost`] until [`Store::reconnect`]. Paths are absolute.
 #[derive(Debug)]
 pub struct Store {
     endpoint: Endpoint,
