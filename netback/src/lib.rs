@@ -28,6 +28,7 @@
 //! - `sleep`: how their threads sleep
 //! - [`scratch`]: the private memory that frames pass through
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
+//! - [`policy`]: what an interface may send and receive
 //! - [`metrics`]: what a queue counts
 
 pub mod cli;
@@ -41,6 +42,7 @@ mod links;
 pub mod metrics;
 pub mod multicast;
 pub mod part;
+pub mod policy;
 pub mod queue;
 pub mod scratch;
 pub mod serve;
