@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::layout::{MAX_RUNS, Run};
 
 /// Writes one frame behind its virtio header to the tap, run by run.
-pub(super) fn send(tap: BorrowedFd<'_>, pages: &LocalPages, runs: &[Run]) -> Result<usize, Errno> {
+pub(super) fn write(tap: BorrowedFd<'_>, pages: &LocalPages, runs: &[Run]) -> Result<usize, Errno> {
     let done = if let [run] = runs {
         let libc::iovec { iov_base, iov_len } = piece(pages, run)?;
         // SAFETY: `iov_base` is the start of `iov_len` bytes inside pages that are borrowed for the
@@ -47,85 +47,122 @@ fn piece(pages: &LocalPages, run: &Run) -> Result<libc::iovec, Errno> {
 pub(super) struct Batch {
     ring: IoUring,
     pieces: Vec<libc::iovec>,
-    dropped: Vec<usize>,
 }
 
-// SAFETY: `pieces` holds addresses only between the two ends of one call of `send`.
+// SAFETY: `pieces` holds addresses only between the two ends of one call of `write`.
 unsafe impl Send for Batch {}
 
+/// `IORING_ENTER_GETEVENTS` of `linux/io_uring.h`: wait for completions.
+const GETEVENTS: u32 = 1;
+
 /// Frames that are written at once.
-const FRAMES: u32 = 64;
+pub(super) const FRAMES: u32 = 64;
 
 impl Batch {
-    /// # Errors
-    /// The system has no `io_uring`, or does not let this process use it.
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            ring: IoUring::new(FRAMES)?,
+    /// Of a ring with room for [`FRAMES`], and nothing in it.
+    pub(super) const fn new(ring: IoUring) -> Self {
+        Self {
+            ring,
             pieces: Vec::new(),
-            dropped: Vec::new(),
-        })
+        }
     }
 
-    /// Writes `frames` to the tap, in their order; the numbers of those that it has not taken. They are
-    /// not looked at any more when this returns.
+    /// Writes `frames` to the tap, in their order, and notes of each whether the tap has taken it. They
+    /// are not looked at any more when this returns.
     ///
     /// # Errors
-    /// The ring is broken: this value is to be dropped.
-    pub(super) fn send<'a>(
+    /// The ring is broken, and is to be dropped. The frames of which nothing was noted were not
+    /// written, and are not written later.
+    pub(super) fn write<'a>(
         &mut self,
         tap: BorrowedFd<'_>,
         pages: &LocalPages,
         frames: impl Iterator<Item = &'a [Run]> + Clone,
-    ) -> io::Result<&[usize]> {
-        self.dropped.clear();
-        let mut frames = frames.enumerate().peekable();
+        taken: &mut Vec<bool>,
+    ) -> io::Result<()> {
+        let mut frames = frames.peekable();
         while frames.peek().is_some() {
             let some = frames.clone().take(FRAMES as usize);
-            self.send_some(tap, pages, some)?;
+            self.write_some(tap, pages, some, taken)?;
             frames.nth(FRAMES as usize - 1);
         }
-        Ok(&self.dropped)
+        Ok(())
     }
 
-    fn send_some<'a>(
+    fn write_some<'a>(
         &mut self,
         tap: BorrowedFd<'_>,
         pages: &LocalPages,
-        frames: impl Iterator<Item = (usize, &'a [Run])> + Clone,
+        frames: impl Iterator<Item = &'a [Run]> + Clone,
+        taken: &mut Vec<bool>,
     ) -> io::Result<()> {
         self.pieces.clear();
-        for run in frames.clone().flat_map(|(_, runs)| runs) {
+        for run in frames.clone().flatten() {
             self.pieces.push(piece(pages, run)?);
         }
         let fd = types::Fd(tap.as_raw_fd());
-        let (mut left, mut count) = (self.pieces.as_slice(), 0);
-        for (number, runs) in frames {
+        let first = taken.len();
+        let mut left = self.pieces.as_slice();
+        for (number, runs) in (0..).zip(frames) {
             let (pieces, rest) = left.split_at(runs.len().min(left.len()));
             left = rest;
             let length = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
             let write = opcode::Writev::new(fd, pieces.as_ptr(), length).build();
-            let write = write.user_data(number as u64);
-            // SAFETY: the pieces are inside pages that are borrowed until all writes are done, and
-            // lie in a vector that is not touched before.
-            unsafe { self.ring.submission().push(&write) }.map_err(io::Error::other)?;
-            count += 1;
+            let write = write.user_data(number);
+            // SAFETY: the pieces are inside pages that are borrowed until this returns, and lie in a
+            // vector that is not touched before. `settle` returns when all writes that the kernel
+            // has been given are done; after an error it is given no more.
+            let pushed = unsafe { self.ring.submission().push(&write) };
+            debug_assert!(pushed.is_ok(), "the ring was not empty");
+            taken.push(false);
         }
-        while count > 0 {
-            match self.ring.submit_and_wait(count) {
+        let submitted = self.submit();
+        let never = self.ring.submission().len();
+        taken.truncate(taken.len() - never);
+        self.settle(taken.get_mut(first..).unwrap_or_default());
+        submitted
+    }
+
+    /// Waits for the writes that the kernel was given, and notes what became of them.
+    fn settle(&mut self, taken: &mut [bool]) {
+        let mut waiting = taken.len();
+        loop {
+            for done in self.ring.completion() {
+                waiting -= 1;
+                let number = usize::try_from(done.user_data());
+                let taken = number.ok().and_then(|number| taken.get_mut(number));
+                if let Some(taken) = taken {
+                    *taken = done.result() >= 0;
+                }
+            }
+            // A tap takes frames at once or not at all: this is the way out.
+            if waiting == 0 {
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        while !self.ring.submission().is_empty() {
+            match self.ring.submit() {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-            for done in self.ring.completion() {
-                count -= 1;
-                if done.result() < 0 {
-                    let number = usize::try_from(done.user_data());
-                    self.dropped.extend(number);
-                }
-            }
         }
         Ok(())
+    }
+
+    /// Waits for a completion, and gives the kernel nothing new.
+    #[cold]
+    fn wait(&self) {
+        // SAFETY: no argument is passed, and nothing is submitted.
+        let done = unsafe { self.ring.submitter().enter::<()>(0, 1, GETEVENTS, None) };
+        if done.is_err() {
+            // There is no way out before the writes are done.
+            std::thread::yield_now();
+        }
     }
 }
 
