@@ -194,7 +194,7 @@ impl Queue {
     /// Something has rung.
     fn hear(&mut self, clock: &Clock) -> Result<(), QueueFault> {
         self.bell.drain()?;
-        if self.tx.is_waited_for()? || self.rx.is_waited_for()? {
+        if self.tx.is_waited_for(clock)? || self.rx.is_waited_for()? {
             self.bell.note_request();
         }
         self.bell.note_event(|| clock.now());

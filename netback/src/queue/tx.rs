@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gntdev::{CopyDirection, CopySegment, Gntdev, GrantError, LocalPages, Mapping};
-use ring_proto::netif::{Gso, Receipt, TxChecksum, TxRing, TxStatus, Verdict};
+use ring_proto::netif::{Gso, Receipt, TxChecksum, TxPacket, TxRing, TxStatus, Verdict};
 use ring_proto::{DomId, Notify};
 
 use super::layout::{Layout, Run, overwrite, read_head};
@@ -48,6 +48,31 @@ struct Parcel {
     gso: Option<Gso>,
     /// Which copies brought it.
     copies: Range<usize>,
+}
+
+impl Parcel {
+    /// Gives a packet its place, and notes what is to be copied there.
+    fn place(
+        receipt: Receipt,
+        packet: &TxPacket<'_>,
+        layout: &mut Layout,
+        copies: &mut Vec<CopySegment>,
+    ) -> Self {
+        let first_copy = copies.len();
+        let runs = layout.place(packet.fragments, |fragment, at| {
+            let (gref, offset, len) = (fragment.gref(), fragment.offset(), fragment.len());
+            let from_guest = CopyDirection::FromGuest;
+            copies.push(CopySegment::new(gref, offset, at, len, from_guest));
+        });
+        Self {
+            receipt,
+            runs,
+            len: packet.len,
+            checksum: packet.checksum,
+            gso: packet.gso,
+            copies: first_copy..copies.len(),
+        }
+    }
 }
 
 impl Tx {
@@ -119,7 +144,7 @@ impl Tx {
         clock: &Clock,
     ) -> Result<bool, QueueFault> {
         self.taken = 0;
-        if self.held_until.is_some_and(|until| until > clock.now()) {
+        if self.is_held(clock) {
             return Ok(false);
         }
         self.held_until = None;
@@ -134,42 +159,29 @@ impl Tx {
             };
             slots += usize::from(receipt.slots());
             self.taken += 1;
-            let packet = match verdict {
-                Verdict::Packet(packet) => packet,
-                Verdict::Multicast(edit) => {
-                    let done = self.vif.edit_multicast(edit);
-                    let status = if done {
-                        TxStatus::Okay
-                    } else {
-                        TxStatus::Error
-                    };
-                    self.ring.settle(receipt, status);
-                    continue;
+            let (settled, bytes, gso) = match verdict {
+                Verdict::Packet(packet) => {
+                    let (bytes, gso) = (packet.len, packet.gso);
+                    let (layout, copies) = (&mut self.layout, &mut self.copies);
+                    self.parcels
+                        .push(Parcel::place(receipt, &packet, layout, copies));
+                    (None, bytes, gso)
                 }
+                Verdict::Multicast(edit) if self.vif.edit_multicast(edit) => {
+                    (Some((receipt, TxStatus::Okay)), 0, None)
+                }
+                Verdict::Multicast(_) => (Some((receipt, TxStatus::Error)), 0, None),
                 Verdict::Bad(bad) => {
                     tracing::debug!(%bad, "packet refused");
                     counters.tx_refused += 1;
-                    self.ring.settle(receipt, TxStatus::Error);
-                    continue;
+                    (Some((receipt, TxStatus::Error)), 0, None)
                 }
             };
-            let first_copy = self.copies.len();
-            let copies = &mut self.copies;
-            let runs = self.layout.place(packet.fragments, |fragment, at| {
-                let (gref, offset, len) = (fragment.gref(), fragment.offset(), fragment.len());
-                let from_guest = CopyDirection::FromGuest;
-                copies.push(CopySegment::new(gref, offset, at, len, from_guest));
-            });
-            let parcel = Parcel {
-                receipt,
-                runs,
-                len: packet.len,
-                checksum: packet.checksum,
-                gso: packet.gso,
-                copies: first_copy..self.copies.len(),
-            };
-            self.held_until = self.vif.charge_tx(packet.len, packet.gso);
-            self.parcels.push(parcel);
+            if let Some((receipt, status)) = settled {
+                self.ring.settle(receipt, status);
+            }
+            // What is refused costs us as much as what is sent (NET-11).
+            self.held_until = self.vif.charge_tx(bytes, gso);
             if self.held_until.is_some() {
                 return Ok(false);
             }
@@ -214,15 +226,19 @@ impl Tx {
 
     /// Asks to be woken for the next slot; true if some wait already and may be taken.
     pub(super) fn rearm(&mut self, clock: &Clock) -> Result<bool, QueueFault> {
-        if self.held_until.is_some_and(|until| until > clock.now()) {
+        if self.is_held(clock) {
             return Ok(false);
         }
         Ok(self.ring.rearm()?)
     }
 
-    /// Do slots wait that nobody has looked at?
-    pub(super) fn is_waited_for(&mut self) -> Result<bool, QueueFault> {
-        Ok(self.ring.waiting(1)? > 0)
+    fn is_held(&self, clock: &Clock) -> bool {
+        self.held_until.is_some_and(|until| until > clock.now())
+    }
+
+    /// Do slots wait that nobody has looked at, and that may be taken?
+    pub(super) fn is_waited_for(&mut self, clock: &Clock) -> Result<bool, QueueFault> {
+        Ok(!self.is_held(clock) && self.ring.waiting(1)? > 0)
     }
 
     /// Packets that the last sweep has taken.

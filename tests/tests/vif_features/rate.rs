@@ -4,7 +4,7 @@
 //! a burst, and a frame for each queue. A slow machine passes less.
 
 use std::num::NonZeroU16;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use pv_tests::frontend::netfront::frame::{Cut, SHORTEST, Segment, Sum, filler, tcp_flag};
@@ -111,6 +111,35 @@ fn net_11_packets_are_counted_whatever_their_length() -> anyhow::Result<()> {
     stage.clear()
 }
 
+/// A guest that sends nonsense is held back as one that sends frames.
+#[test]
+fn net_11_what_is_refused_is_counted_too() -> anyhow::Result<()> {
+    let mut stage = Stage::configured("packet-rate = 1000", nic(), NetShape::LINUX)?;
+    let started = Instant::now();
+    for number in 0..700 {
+        // No Ethernet header fits.
+        let none = Packet {
+            bytes: &[7; 13],
+            cuts: &Cut::pages(13),
+            flags: 0,
+            extras: &[],
+        };
+        let joins = [Extra::new(Extra::MULTICAST_ADD, [1, 0, 0x5e, 1, 2, 3])];
+        let joins = Packet {
+            bytes: &[7; 60],
+            cuts: &Cut::pages(60),
+            flags: 0,
+            extras: &joins,
+        };
+        let packet = if number % 2 == 0 { none } else { joins };
+        stage.wire.answer(0, &packet)?;
+    }
+    let allowed = 1000.0 * started.elapsed().as_secs_f64() + 256.0 + 1.0;
+    ensure!(700.0 <= allowed, "700 packets where {allowed} may pass");
+    stage.wire.forget()?;
+    stage.clear()
+}
+
 /// A TCP packet, and into what it is to be cut up.
 struct Long {
     bytes: Vec<u8>,
@@ -198,7 +227,7 @@ fn hold(stage: &mut Stage) -> anyhow::Result<()> {
 
 /// Everything that was held back is answered.
 fn released(stage: &mut Stage) -> anyhow::Result<()> {
-    let limit = std::time::Duration::from_secs(10);
+    let limit = Duration::from_secs(10);
     let deadline = Instant::now() + limit;
     loop {
         let queue = &mut stage.wire.front.queues()[0];
@@ -215,6 +244,25 @@ fn released(stage: &mut Stage) -> anyhow::Result<()> {
             stage.wire.front.wait(left)?;
         }
     }
+}
+
+/// What waits for the rate is nothing that was asked for: ringing for it is ringing for nothing.
+#[test]
+fn rng_05_a_guest_that_is_held_back_is_not_heard_for_ringing() -> anyhow::Result<()> {
+    let mut limited = nic();
+    limited.rate = Some((1000, 1_000_000));
+    let mut stage = Stage::set(limited, NetShape::LINUX)?;
+    hold(&mut stage)?;
+    let port = stage.wire.front.ports().next().context("no port")?;
+    let masked = (0..1000).find_map(|_| {
+        let rung = port.notify();
+        let heard = port.is_heard(Duration::from_millis(300));
+        (rung.is_err() || !heard).then_some(rung)
+    });
+    masked.with_context(|| format!("every ring was heard\n{}", stage.scene.told()))??;
+    set_rate(&mut stage, None)?;
+    released(&mut stage)?;
+    stage.clear()
 }
 
 /// What a guest receives has no limit, and one that is held back can be closed and destroyed.

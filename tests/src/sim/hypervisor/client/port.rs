@@ -53,6 +53,24 @@ impl GuestPort {
         })
     }
 
+    /// Waits for the backend to have seen what was signalled, for at most `limit`; whether it has. One
+    /// that has masked its port has not.
+    #[must_use]
+    pub fn is_heard(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let waits = || {
+            let mut peer = [PollFd::new(&self.peer, PollFlags::IN)];
+            poll(&mut peer, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        };
+        while waits() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
+    }
+
     /// Whether the backend has signalled since the last time this was asked.
     ///
     /// # Errors
