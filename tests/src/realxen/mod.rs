@@ -19,6 +19,7 @@ mod agent;
 pub mod backend;
 pub mod bench;
 pub mod bench_net;
+pub mod capture;
 mod command;
 pub mod counters;
 pub mod disk;
@@ -48,8 +49,8 @@ pub use scenario::{Outcome, Summary, Verdict};
 /// Runs every scenario that is verified against the daemon binary `daemon` and the other one beside
 /// it, printing each verdict as it falls.
 ///
-/// Builds and caches the image first when there is none. A program `pv-contracts` beside the
-/// daemon is taken along. Takes about ten minutes on two CPUs.
+/// Builds and caches the image first when there is none. The programs `pv-contracts` and
+/// `pv-frames` beside the daemon are taken along. Takes about ten minutes on two CPUs.
 ///
 /// # Errors
 ///
@@ -71,7 +72,7 @@ pub fn options(backend: Backend, daemon: Option<&Path>) -> anyhow::Result<Option
     let mut programs = Vec::new();
     if let Some(daemon) = daemon {
         programs.push(daemon.to_path_buf());
-        let beside = ["xen-blkback", "xen-netback", "pv-contracts"]
+        let beside = ["xen-blkback", "xen-netback", "pv-contracts", "pv-frames"]
             .map(|name| daemon.with_file_name(name))
             .into_iter()
             .filter(|program| program != daemon && program.is_file());

@@ -103,6 +103,8 @@ pub(super) fn release_build() -> Step {
             "xen-netback",
             "--bin",
             "pv-contracts",
+            "--bin",
+            "pv-frames",
         ],
         environment: vec![],
         deadline: Duration::from_secs(20 * 60),
