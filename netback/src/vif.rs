@@ -66,8 +66,13 @@ impl Vif {
     ///
     /// # Errors
     /// The host has none left.
-    pub fn lend(&self) -> Result<Scratch, GrantError> {
-        self.pool.lend()
+    pub fn lend(&self, now: Duration) -> Result<Scratch, GrantError> {
+        self.pool.lend(now)
+    }
+
+    /// Gives back what memory for frames nobody has used for a while.
+    pub fn tidy(&self, now: Duration) {
+        self.pool.tidy(now);
     }
 
     /// The guest.

@@ -44,6 +44,7 @@ pub use steer::Steer;
 use tx::Tx;
 
 use crate::metrics::Counters;
+use crate::scratch;
 use crate::sleep::{self, is_ready, until};
 use crate::tap::TapQueue;
 use crate::vif::Vif;
@@ -109,6 +110,12 @@ struct Woken {
     stop: bool,
 }
 
+impl Woken {
+    const fn is_any(self) -> bool {
+        self.event | self.tap | self.inbox | self.stop
+    }
+}
+
 impl Queue {
     /// Serves the rings until it is told to stop.
     ///
@@ -127,14 +134,13 @@ impl Queue {
             if woken.event {
                 self.hear(&clock)?;
             }
-            let timeout = if self.pass(woken, &clock)? {
-                Some(Timespec::default())
+            woken = if self.pass(woken, &clock)? {
+                self.wait(Some(Timespec::default()))?
             } else if self.nap.is_dozing() {
-                Timespec::try_from(nap::DOZE).ok()
+                self.wait(Timespec::try_from(nap::DOZE).ok())?
             } else {
-                self.deadline().map(until)
+                self.rest()?
             };
-            woken = self.wait(timeout)?;
         }
         Ok(())
     }
@@ -147,7 +153,7 @@ impl Queue {
 
     /// True if there is more to do right now.
     fn pass(&mut self, woken: Woken, clock: &Clock) -> Result<bool, QueueFault> {
-        let pages = self.vif.lend()?;
+        let pages = self.vif.lend(ticks())?;
         let sent = self.counters.tx_bytes;
         let mut more = self
             .tx
@@ -209,6 +215,23 @@ impl Queue {
             .min()
     }
 
+    /// Sleeps until there is something to do. Memory that nobody uses meanwhile is given back: the
+    /// queue that has used it last sees to it.
+    fn rest(&self) -> Result<Woken, QueueFault> {
+        let deadline = self.deadline();
+        let left = deadline.map(until);
+        let while_kept = Timespec::try_from(scratch::IDLE + TICK).ok();
+        if left.is_some() && left <= while_kept {
+            return self.wait(left);
+        }
+        let woken = self.wait(while_kept)?;
+        if woken.is_any() {
+            return Ok(woken);
+        }
+        self.vif.tidy(ticks());
+        self.wait(deadline.map(until))
+    }
+
     fn wait(&self, timeout: Option<Timespec>) -> Result<Woken, QueueFault> {
         let stop = PollFd::new(&*self.stop, PollFlags::IN);
         let events = self.bell.wait_fd();
@@ -234,6 +257,9 @@ impl Queue {
         })
     }
 }
+
+/// The most that [`ticks`] is behind.
+const TICK: Duration = Duration::from_millis(10);
 
 /// The time as of the last tick, which no system call is needed for.
 fn ticks() -> Duration {
