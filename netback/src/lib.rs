@@ -25,12 +25,14 @@
 //! - worker's side: [`vif`] makes a device of a description, whose [`part`]s have a thread each:
 //!   [`queue`] is one queue, [`control`] the control ring; [`steering`] is how frames get to the queue
 //!   that the guest wants them on
+//! - `carrier`: when the queues of a VIF take its carrier away
 //! - `sleep`: how their threads sleep
 //! - [`scratch`]: the private memory that frames pass through
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
 //! - [`policy`]: what an interface may send and receive
 //! - [`metrics`]: what a queue counts
 
+mod carrier;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use ring_proto::DomId;
 use ring_proto::netif::{Gso, Headroom, MulticastEdit, RxFeatures};
 use tracing::warn;
 
+use crate::carrier::Carrier;
 use crate::multicast::{BROADCAST, Multicast, is_group};
 use crate::part::{self, Handles, Part};
 use crate::queue::Steer;
@@ -36,8 +37,7 @@ pub struct Vif {
     multicast: Mutex<Multicast>,
     rate: Throttle,
     packet_rate: Throttle,
-    /// Queues whose guest has stopped receiving.
-    stalled: AtomicU32,
+    carrier: Carrier,
     /// Memory that frames pass through.
     pool: Arc<Pool>,
 }
@@ -57,7 +57,7 @@ impl Vif {
             multicast: Mutex::default(),
             rate: Throttle::new(spec.rate.and_then(rate), now),
             packet_rate: Throttle::new(packet_rate(spec.packet_rate), now),
-            stalled: AtomicU32::new(0),
+            carrier: Carrier::default(),
             pool,
         }
     }
@@ -162,19 +162,22 @@ impl Vif {
         waits.into_iter().flatten().max()
     }
 
-    /// A queue's guest has stopped receiving: the first one takes the carrier away.
+    /// A queue's guest has stopped receiving.
     pub(crate) fn note_stalled(&self, tap: &TapQueue) {
-        if self.stalled.fetch_add(1, Ordering::AcqRel) == 0 {
+        if self.carrier.note_stalled(|on| plug(tap, on)) {
             warn!("the guest does not receive; its carrier is off until it does");
-            plug(tap, false);
         }
     }
 
-    /// It receives again: the last one gives the carrier back.
+    /// It receives again.
     pub(crate) fn note_flowing(&self, tap: &TapQueue) {
-        if self.stalled.fetch_sub(1, Ordering::AcqRel) == 1 {
-            plug(tap, true);
-        }
+        self.carrier.note_flowing(|on| plug(tap, on));
+    }
+
+    /// A queue ends.
+    pub(crate) fn note_ended(&self, tap: &TapQueue) {
+        // A device that is gone has no carrier.
+        self.carrier.note_ended(|on| drop(tap.set_carrier(on)));
     }
 
     /// Takes over what has changed.

@@ -281,6 +281,7 @@ impl Clock {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        self.vif.note_ended(&self.tap);
         if let Err(err) = self.bell.unbind() {
             tracing::debug!(%err, "the port closes with its device");
         }
