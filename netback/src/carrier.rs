@@ -118,7 +118,12 @@ mod tests {
         carrier.note_stalled(|on| cable.plug(on));
         thread::scope(|scope| {
             let queues = [true, false].map(|stalled| scope.spawn(turns(stalled)));
-            assert!(queues.map(|queue| queue.join().unwrap()).iter().all(|&out| out));
+            assert!(
+                queues
+                    .map(|queue| queue.join().unwrap())
+                    .iter()
+                    .all(|&out| out)
+            );
         });
     }
 

@@ -28,7 +28,7 @@ const KEY: [u8; 40] = [
 ];
 
 /// A flow of that page: to, from, and its hashes without and with ports.
-struct Flow {
+pub(super) struct Flow {
     to: (&'static str, u16),
     from: (&'static str, u16),
     plain: u32,
@@ -44,7 +44,7 @@ const fn flow(to: (&'static str, u16), from: (&'static str, u16), plain: u32, po
     }
 }
 
-const FLOWS: [Flow; 8] = [
+pub(super) const FLOWS: [Flow; 8] = [
     flow(
         ("161.142.100.80", 1766),
         ("66.9.149.187", 2794),
@@ -96,7 +96,7 @@ const FLOWS: [Flow; 8] = [
 ];
 
 /// All kinds, and those without ports.
-const ALL: u32 = 0b1111;
+pub(super) const ALL: u32 = 0b1111;
 const PLAIN: u32 = 0b0101;
 
 impl Flow {
@@ -114,7 +114,7 @@ impl Flow {
         }
     }
 
-    fn frame(&self, mac: [u8; 6], seq: u32) -> Vec<u8> {
+    pub(super) fn frame(&self, mac: [u8; 6], seq: u32) -> Vec<u8> {
         self.segment(mac, seq, b"hashed").frame(Sum::Whole)
     }
 
@@ -130,7 +130,7 @@ impl Flow {
     }
 
     /// The guest answers on `queue`, so that the kernel brings it what comes on this flow there.
-    fn answered_on(&self, wire: &mut Wire, queue: usize) -> anyhow::Result<()> {
+    pub(super) fn answered_on(&self, wire: &mut Wire, queue: usize) -> anyhow::Result<()> {
         let there = self.segment(wire.mac, 1, &[]);
         let frame = Segment {
             stations: (HOST, wire.mac),
@@ -151,7 +151,7 @@ impl Flow {
 }
 
 /// Toeplitz with Microsoft's key, these kinds, and this table.
-fn hash_by(wire: &mut Wire, kinds: u32, table: &[u32]) -> anyhow::Result<()> {
+pub(super) fn hash_by(wire: &mut Wire, kinds: u32, table: &[u32]) -> anyhow::Result<()> {
     wire.front.expect_hashes(true);
     let control = wire.front.control()?;
     control.algorithm(1)?;

@@ -9,7 +9,8 @@ use pv_tests::frontend::netfront::{NetShape, Traffic, Wire};
 use pv_tests::scene::{Guest, Scene};
 use pv_tests::toolstack::NicLine;
 
-use super::SOME;
+use super::hashing::{ALL, FLOWS, hash_by};
+use super::{SOME, Stage};
 
 /// The backend waits ten seconds; a slow machine adds some.
 const SOON: Duration = Duration::from_secs(40);
@@ -145,7 +146,7 @@ fn net_12_guests_that_stop_receiving() -> anyhow::Result<()> {
 /// does not receive.
 #[test]
 fn net_12_a_guest_that_receives_slowly_keeps_its_carrier() -> anyhow::Result<()> {
-    let mut stage = super::Stage::plain(NetShape {
+    let mut stage = Stage::plain(NetShape {
         buffers: 20,
         ..NetShape::LINUX
     })?;
@@ -153,5 +154,38 @@ fn net_12_a_guest_that_receives_slowly_keeps_its_carrier() -> anyhow::Result<()>
     stage
         .scene
         .wait_carrier(&stage.nic.interface(stage.guest.domid()), true)?;
+    stage.clear()
+}
+
+/// A queue that gets frames only from another one, of a guest that does not tell of buffers: when they
+/// were thrown away nothing waits, and it is looked at all the same.
+#[test]
+fn net_12_a_queue_that_is_handed_frames_finds_buffers_that_nobody_tells_of() -> anyhow::Result<()> {
+    let mut stage = Stage::plain(NetShape {
+        queues: 2,
+        control: true,
+        rx_notify: false,
+        ..NetShape::LINUX
+    })?;
+    let interface = stage.nic.interface(stage.guest.domid());
+    let wire = &mut stage.wire;
+    hash_by(wire, ALL, &[1])?;
+    let flow = &FLOWS[0];
+    flow.answered_on(wire, 0)?;
+    wire.front.queues()[1].rx.keep_posted(0);
+    for seq in 0..1000 {
+        // A full queue refuses some.
+        let _refused = wire.peer.send(&flow.frame(wire.mac, seq));
+    }
+    stage.scene.wait_carrier_within(&interface, false, SOON)?;
+    let queue = &mut wire.front.queues()[1];
+    queue.rx.keep_posted(256);
+    while queue.rx.take()?.is_some() {}
+    queue.rx.fill()?;
+    queue.publish()?;
+    stage.scene.wait_carrier_within(&interface, true, SOON)?;
+    wire.settle()?;
+    wire.run(&Traffic { into: 0, ..SOME })?;
+    wire.run(&Traffic { out: 0, ..SOME })?;
     stage.clear()
 }

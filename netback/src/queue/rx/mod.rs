@@ -263,7 +263,8 @@ impl Rx {
         counters: &mut Counters,
         clock: &Clock,
     ) -> Result<(), QueueFault> {
-        if self.room {
+        // Where nothing waits, nobody has looked.
+        if self.room || self.stall.is_on() && self.look_for_room()? {
             if self.stall.ends() {
                 self.vif.note_flowing(tap);
             }
@@ -332,11 +333,17 @@ impl Rx {
     /// When to look again without being woken: for a stall, or for buffers of a guest that does not
     /// tell.
     pub(super) fn look_at(&self) -> Option<Instant> {
-        let verdict_at = self.stall.verdict_at();
-        if self.stall.is_near() && !self.vif.tells_of_buffers() && self.has_frames() {
-            return Some(Instant::now() + UNTOLD);
-        }
-        verdict_at
+        let untold = if self.vif.tells_of_buffers() {
+            None
+        } else if self.stall.is_on() {
+            Some(STALLED)
+        } else if self.stall.is_near() && self.has_frames() {
+            Some(UNTOLD)
+        } else {
+            None
+        };
+        let untold = untold.map(|pause| Instant::now() + pause);
+        untold.or_else(|| self.stall.verdict_at())
     }
 }
 
@@ -349,5 +356,7 @@ const ROOM: usize = PAGE + FRAME.next_multiple_of(PAGE);
 const FRAMES: u32 = 512;
 /// How often a frontend without `feature-rx-notify` is looked at while frames wait.
 const UNTOLD: Duration = Duration::from_millis(5);
+/// The same while it has no carrier: its host draws its conclusions from that only once a second.
+const STALLED: Duration = Duration::from_millis(500);
 /// Frames that are thrown away at once: more than a tap keeps.
 const DROPS: usize = 4096;

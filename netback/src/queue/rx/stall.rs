@@ -48,6 +48,11 @@ impl Stall {
         Verdict::Begins
     }
 
+    /// The carrier was taken away.
+    pub(super) const fn is_on(&self) -> bool {
+        self.stalled
+    }
+
     /// There was no room when this was last looked at.
     pub(super) const fn is_near(&self) -> bool {
         self.since.is_some()
