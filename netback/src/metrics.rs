@@ -12,19 +12,22 @@ pub struct Counters {
     pub tx_refused: u64,
     /// Frames of the guest that the tap has not taken, for instance because the interface is down.
     pub tx_dropped: u64,
-    /// Frames that the guest has received.
+    /// Frames that the guest has received, whole.
     pub rx_frames: u64,
     /// Their bytes.
     pub rx_bytes: u64,
     /// Frames for the guest that it cannot take: more than was agreed to.
     pub rx_refused: u64,
+    /// Frames for the guest that are longer than one can be, or than its MTU allowed when it connected
+    /// and its buffers have room for.
+    pub rx_long: u64,
     /// Frames for the guest that it has not asked for: multicast that is not on its list.
     pub rx_filtered: u64,
     /// Frames for the guest that were thrown away because it had stopped receiving.
     pub rx_dropped: u64,
     /// Frames that were read here and belong to another queue.
     pub rx_handed: u64,
-    /// Those of them that were thrown away because too many waited there.
+    /// Those of them that were thrown away: too many waited there, or there is no such queue.
     pub rx_crowded: u64,
     /// Frames whose pages the guest took away while they were being received.
     pub rx_failed: u64,
@@ -40,6 +43,16 @@ impl Counters {
             self.tx_bytes += u64::from(len);
         } else {
             self.tx_dropped += 1;
+        }
+    }
+
+    /// A frame of `len` bytes was copied to the guest, all of it or not.
+    pub(crate) fn count_received(&mut self, len: usize, is_whole: bool) {
+        if is_whole {
+            self.rx_frames += 1;
+            self.rx_bytes += len as u64;
+        } else {
+            self.rx_failed += 1;
         }
     }
 }

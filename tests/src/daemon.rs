@@ -71,6 +71,13 @@ impl Start {
         self
     }
 
+    /// It logs what this level says, whatever `PV_LOG` does.
+    #[must_use]
+    pub fn level(mut self, level: &str) -> Self {
+        level.clone_into(&mut self.level);
+        self
+    }
+
     /// In this network instead of the host's.
     #[must_use]
     pub fn network(mut self, network: &Network) -> Self {

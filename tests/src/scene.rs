@@ -117,6 +117,15 @@ impl Scene {
         Ok(())
     }
 
+    /// Starts the daemon, which logs what this level says, whatever `PV_LOG` does.
+    ///
+    /// # Errors
+    /// It is not ready in time.
+    pub fn start_daemon_at(&mut self, level: &str) -> anyhow::Result<()> {
+        self.daemon = Some(self.daemon_start().level(level).ready()?);
+        Ok(())
+    }
+
     /// The daemon.
     ///
     /// # Errors

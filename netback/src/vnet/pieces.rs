@@ -42,6 +42,12 @@ impl Pieces {
         })
     }
 
+    /// Was all of it in a piece so far? If not, and there is no next one, the rest cannot be had.
+    #[must_use]
+    pub const fn are_complete(&self) -> bool {
+        self.headers + self.done >= self.frame.len()
+    }
+
     /// The headers of a piece, which are those of the whole so far.
     fn rewrite(&self, piece: &mut [u8], last: bool) -> Option<()> {
         self.rewrite_ip(piece)?;
@@ -188,6 +194,18 @@ mod tests {
                 assert_eq!(stream, frame[frame.len() - payload..]);
             }
         }
+    }
+
+    #[test]
+    fn pieces_that_cannot_be_had_are_missed() {
+        // Longer than a tap's frames can be.
+        let long = || tagged(Ip::V6, 65_515);
+        let mut pieces = Pieces::of(long(), gso(Ip::V6, 65_535)).unwrap();
+        assert!(pieces.next().is_none() && !pieces.are_complete());
+        let mut pieces = Pieces::of(long(), gso(Ip::V6, 40_000)).unwrap();
+        assert!(pieces.next().is_some() && !pieces.are_complete());
+        assert!(pieces.next().is_some() && pieces.are_complete());
+        assert!(pieces.next().is_none() && pieces.are_complete());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What an interface can do besides passing frames: a limited rate, multicast that was asked for, a
-//! headroom for XDP programs, hashes, guests that stop receiving, and what an administrator can
-//! withhold.
+//! headroom for XDP programs, hashes, guests that stop receiving, what a queue counts, and what an
+//! administrator can withhold.
 
+mod counting;
 mod hashing;
 mod headroom;
 mod multicast;

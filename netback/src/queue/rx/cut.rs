@@ -36,6 +36,7 @@ impl Rx {
             return Ok(None);
         };
         let Some(piece) = pieces.next() else {
+            counters.rx_refused += u64::from(!pieces.are_complete());
             self.cutting = None;
             return Ok(None);
         };

@@ -69,14 +69,15 @@ impl Rx {
         hash: Option<Hash>,
         counters: &mut Counters,
     ) -> Result<(), QueueFault> {
+        counters.rx_handed += 1;
         let Some(inbox) = self.steer.as_ref().and_then(|steer| steer.inbox_of(queue)) else {
+            counters.rx_crowded += 1;
             return Ok(());
         };
         let put = inbox.put(VNET_LEN + held.len(), || {
             let bytes = held.with_header()?.into_boxed_slice();
             Ok::<_, GrantError>(Handed { bytes, hash })
         })?;
-        counters.rx_handed += 1;
         counters.rx_crowded += u64::from(!put);
         Ok(())
     }

@@ -48,9 +48,18 @@ pub(super) struct Rx {
     stall: Stall,
     copies: Vec<CopySegment>,
     owners: Vec<RxSlot>,
+    placed: Vec<Placed>,
     /// A packet of which the guest has not got all pieces, and its hash, which is theirs: nothing else
     /// is fetched before.
     cutting: Option<(Pieces, Option<Hash>)>,
+}
+
+/// A frame that is to be copied.
+#[derive(Debug)]
+struct Placed {
+    /// In so many copies.
+    copies: usize,
+    len: usize,
 }
 
 impl Rx {
@@ -74,6 +83,7 @@ impl Rx {
             stall: Stall::default(),
             copies: Vec::new(),
             owners: Vec::new(),
+            placed: Vec::new(),
             cutting: None,
         }
     }
@@ -128,7 +138,7 @@ impl Rx {
                 break;
             }
             let header = at - VNET_LEN;
-            let got = match sys::receive(tap.as_fd(), pages, (header, VNET_LEN + FRAME)) {
+            let got = match sys::receive(tap.as_fd(), pages, (header, VNET_LEN + READ)) {
                 Ok(got) => got,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => {
@@ -147,6 +157,10 @@ impl Rx {
 
     /// Looks at a frame, and places it; false if it is not for this guest, or not for this queue.
     fn place(&mut self, held: Held<'_>, counters: &mut Counters) -> Result<bool, QueueFault> {
+        if held.len() > FRAME {
+            counters.rx_long += 1;
+            return Ok(false);
+        }
         let mut head = [0; VNET_LEN + vnet::HEAD];
         let head = held.head(&mut head)?;
         let Some((header, head)) = head.split_first_chunk::<VNET_LEN>() else {
@@ -203,6 +217,7 @@ impl Rx {
             }
         };
         let (copies, owners) = (&mut self.copies, &mut self.owners);
+        let before = copies.len();
         let placed = self.ring.place(&plan, |piece| {
             let local = held.start() + piece.from as usize;
             let to_guest = CopyDirection::ToGuest;
@@ -211,11 +226,13 @@ impl Rx {
             owners.push(piece.slot);
         })?;
         if placed {
-            counters.rx_frames += 1;
-            counters.rx_bytes += held.len() as u64;
+            self.placed.push(Placed {
+                copies: self.copies.len() - before,
+                len: held.len(),
+            });
         } else {
             // Longer than the MTU was when the guest connected.
-            counters.rx_dropped += 1;
+            counters.rx_long += 1;
         }
         Ok(placed)
     }
@@ -226,12 +243,17 @@ impl Rx {
             return Ok(());
         }
         self.grants.copy(self.dom, pages, &mut self.copies)?;
-        for (copy, slot) in self.copies.iter().zip(&self.owners) {
-            if !copy.status.is_okay() {
-                tracing::debug!(status = %copy.status, "the frontend's buffer could not be filled");
-                counters.rx_failed += 1;
-                self.ring.fail(*slot);
+        let mut copies = self.copies.iter().zip(&self.owners);
+        for frame in self.placed.drain(..) {
+            let mut is_whole = true;
+            for (copy, slot) in copies.by_ref().take(frame.copies) {
+                if !copy.status.is_okay() {
+                    tracing::debug!(status = %copy.status, "the frontend's buffer could not be filled");
+                    is_whole = false;
+                    self.ring.fail(*slot);
+                }
             }
+            counters.count_received(frame.len, is_whole);
         }
         self.copies.clear();
         self.owners.clear();
@@ -349,9 +371,11 @@ impl Rx {
 
 const PAGE: usize = 4096;
 const FRAME: usize = MAX_RX_FRAME as usize;
+/// What is read at most: a byte too many tells of a frame that is too long.
+const READ: usize = FRAME + 1;
 /// What the longest frame may take up: its header at the end of a page, and itself from the next
 /// page on, so that it is cut where our pages are.
-const ROOM: usize = PAGE + FRAME.next_multiple_of(PAGE);
+const ROOM: usize = PAGE + READ.next_multiple_of(PAGE);
 /// Frames of the tap, and of the inbox, that are looked at in one sweep.
 const FRAMES: u32 = 512;
 /// How often a frontend without `feature-rx-notify` is looked at while frames wait.
