@@ -5,6 +5,7 @@
 mod counting;
 mod hashing;
 mod headroom;
+mod memory;
 mod multicast;
 mod rate;
 mod stall;

@@ -10,6 +10,7 @@ use pv_tests::scene::{Guest, Scene};
 use pv_tests::toolstack::NicLine;
 
 use super::hashing::{ALL, FLOWS, hash_by};
+use super::memory::private;
 use super::{SOME, Stage};
 
 /// The backend waits ten seconds; a slow machine adds some.
@@ -48,7 +49,7 @@ impl Idle {
             before: 0,
         };
         idle.wire.run(&SOME)?;
-        idle.before = idle.private(scene)?;
+        idle.before = private(scene, &idle.guest)?;
         for queue in idle.wire.front.queues() {
             queue.rx.keep_posted(left);
         }
@@ -58,15 +59,6 @@ impl Idle {
 
     fn interface(&self) -> String {
         self.nic.interface(self.guest.domid())
-    }
-
-    fn private(&self, scene: &Scene) -> anyhow::Result<u64> {
-        let workers = scene.daemon()?.workers(self.guest.domid());
-        let pid = workers.first().context("no worker")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-        let words = line.and_then(|line| line.split_whitespace().nth(1));
-        Ok(words.context("no RssAnon")?.parse::<u64>()? * 1024)
     }
 
     fn flood(&self) {
@@ -81,7 +73,7 @@ impl Idle {
     fn stalls(&mut self, scene: &Scene) -> anyhow::Result<()> {
         scene.wait_carrier_within(&self.interface(), false, SOON)?;
         self.flood();
-        let grown = self.private(scene)?.saturating_sub(self.before);
+        let grown = private(scene, &self.guest)?.saturating_sub(self.before);
         ensure!(grown < GROWN, "the worker has grown by {grown} bytes");
         self.wire.run(&Traffic { into: 0, ..SOME }).map(drop)
     }
