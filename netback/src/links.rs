@@ -106,11 +106,13 @@ impl Links {
     /// The device is gone: so is its tap, soon, even if it is an earlier process that has made it.
     pub(crate) fn remove(&mut self, device: &BackendPath) {
         match self.links.remove(device) {
-            Some(link) => {
-                if let Err(error) = self.dismiss(link.tap) {
+            Some(link) => match self.dismiss(link.tap) {
+                // Or somebody has done that.
+                Ok(()) | Err(TapError::Gone) => {}
+                Err(error) => {
                     warn!(%error, "a tap is left behind: remove it with ip link delete");
                 }
-            }
+            },
             None => {
                 for name in TapName::owned_by(vif(device)) {
                     self.remove_left(&name);

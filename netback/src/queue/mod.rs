@@ -83,7 +83,7 @@ pub enum QueueFault {
     #[error("grant copy: {0}")]
     Grants(#[from] GrantError),
     /// The tap failed.
-    #[error("tap: {0}")]
+    #[error("tap: {0}; if it was deleted, detach the interface and attach it again")]
     Tap(#[source] io::Error),
     /// The queue cannot sleep.
     #[error("poll: {0}")]

@@ -399,7 +399,11 @@ fn set_carrier(fd: BorrowedFd<'_>, on: bool) -> Result<(), TapError> {
 
 fn refused(name: &str, what: &'static str, errno: Errno) -> TapError {
     let name = name.to_owned();
-    TapError::Refused { name, what, errno }
+    match errno {
+        // So the driver answers for a descriptor whose device somebody has deleted.
+        Errno::BADFD => TapError::Gone,
+        errno => TapError::Refused { name, what, errno },
+    }
 }
 
 /// What every VIF's end in the host has, so that no frame is ever meant for it.

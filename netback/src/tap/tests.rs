@@ -324,3 +324,26 @@ fn offloads_follow_what_is_set() {
         tap.remove().unwrap();
     });
 }
+
+/// `ip link delete`, while its owner has it.
+#[test]
+fn a_tap_that_somebody_else_has_removed_says_so_whatever_is_asked_of_it() {
+    in_own_network(|| {
+        let tap = Tap::create(&name(), 1500, 500).unwrap();
+        let queue = TapQueue::adopt(tap.queue().unwrap());
+        ip("link delete vif7.0");
+        let asked = [
+            tap.name().map(drop),
+            tap.mtu().map(drop),
+            tap.queue().map(drop),
+            tap.set_offload(Offload::default()),
+            tap.set_carrier(true),
+            queue.set_carrier(true),
+            tap.remove(),
+        ];
+        for answer in asked {
+            assert!(matches!(answer, Err(TapError::Gone)), "{answer:?}");
+        }
+        assert!(!exists(), "it is back");
+    });
+}

@@ -186,3 +186,23 @@ fn an_interface_says_whose_it_is() -> anyhow::Result<()> {
     wire.run(&SOME)?;
     scene.no_wrong_done()
 }
+
+#[test]
+fn an_interface_that_an_administrator_deletes_is_closed_and_can_be_had_again() -> anyhow::Result<()>
+{
+    let mut scene = Scene::networked("")?;
+    let nic = Nic::connect(&mut scene, 1, NetShape::LINUX)?;
+    let (interface, device) = (nic.interface(), nic.line.device());
+    let Nic { guest, wire, line } = nic;
+    scene.network()?.ip(&format!("link delete {interface}"))?;
+    let why = scene.toolstack().wait_error(guest.domid(), device)?;
+    ensure!(why.contains("detach the interface and attach it"), "{why}");
+    let _given_up = wire.front.vanish();
+    let domid = guest.domid();
+    scene.toolstack().ask_to_close(domid, device, true)?;
+    scene.toolstack().finish_removal(domid, device)?;
+    let mut wire = scene.wire(&guest, &line, NetShape::LINUX)?;
+    wire.run(&SOME)?;
+    ensure!(!scene.told().contains("left behind"), "{}", scene.told());
+    scene.no_wrong_done()
+}
