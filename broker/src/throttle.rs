@@ -4,6 +4,8 @@
 //! ahead of the clock by what one request costs, and behind it by a burst; so a queue asks after it
 //! has taken something, and takes nothing more until the time that it is told. Over any stretch of
 //! time, no more passes than the rate allows, a burst, and one request for each queue.
+//!
+//! What cannot wait is policed instead ([`Throttle::admit`]): it takes what is there, or nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -99,6 +101,29 @@ impl Throttle {
         }
         let ahead = due.checked_sub(clock).filter(|&ahead| ahead > 0)?;
         Some(now + Duration::from_nanos(ahead))
+    }
+
+    /// Takes `units` at `now` if they are there; if not, nothing is taken, and it says false.
+    ///
+    /// Over any stretch of time, no more passes than the rate allows and a burst.
+    #[must_use]
+    pub fn admit(&self, units: u64, now: Instant) -> bool {
+        let cost = self.cost.load(Ordering::SeqCst);
+        if cost == 0 {
+            return true;
+        }
+        let burst = self.burst.load(Ordering::SeqCst);
+        let clock = saturate(now.saturating_duration_since(self.epoch).as_nanos());
+        let clock = clock.saturating_add(burst);
+        let price = price(cost, units);
+        // Who sees a bucket while its rate changes is judged by one of the two, or a mix of them.
+        let takes = |paid: u64| {
+            let due = paid.max(clock - burst).checked_add(price)?;
+            (due <= clock).then_some(due)
+        };
+        self.paid
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, takes)
+            .is_ok()
     }
 
     /// Until when all is paid for then.
@@ -217,7 +242,68 @@ mod tests {
         assert_eq!(throttle.charge(100, now), None);
     }
 
+    #[test]
+    fn what_is_policed_gets_a_burst_then_the_rate_and_is_never_in_debt() {
+        let mut now = Instant::now();
+        let throttle = Throttle::new(rate(50, 1000, 100), now);
+        let pass = |count: u32, now| (0..count).filter(|_| throttle.admit(1, now)).count();
+        assert_eq!(pass(1000, now), 100);
+        now += Duration::from_millis(19);
+        assert_eq!(pass(1000, now), 0);
+        now += Duration::from_millis(1);
+        assert_eq!(pass(1000, now), 1, "what was refused is not owed");
+        now += Duration::from_secs(1);
+        assert_eq!(pass(1000, now), 50);
+        now += Duration::from_secs(3600);
+        assert!(!throttle.admit(101, now), "it does not fit at all");
+        assert_eq!(pass(1000, now), 100, "and has taken nothing");
+        assert!(Throttle::new(None, now).admit(u64::MAX, now));
+    }
+
+    #[test]
+    fn queues_are_policed_together() {
+        let start = Instant::now();
+        let throttle = Throttle::new(rate(1000, 1000, 5000), start);
+        let passed: usize = std::thread::scope(|scope| {
+            let queue = || (0..3000).filter(|_| throttle.admit(1, start)).count();
+            let queues: Vec<_> = (0..4).map(|_| scope.spawn(queue)).collect();
+            queues.into_iter().map(|queue| queue.join().unwrap()).sum()
+        });
+        assert_eq!(passed, 5000);
+    }
+
     proptest! {
+        /// Beside a bucket that is counted in units and not in time.
+        #[test]
+        fn what_is_policed_gets_what_lies_in_the_bucket(
+            units in 1_u64..1_000_000,
+            millis in 1_u64..10_000,
+            burst in 0_u64..1_000_000,
+            asks in prop::collection::vec((1_u64..2000, 0_u64..100_000), 1..200),
+        ) {
+            let interval = Duration::from_millis(millis);
+            let start = Instant::now();
+            let throttle = Throttle::new(Rate::new(units, interval, burst), start);
+            // A unit of these is what a unit of the others takes to come in.
+            let (nanos, units) = (interval.as_nanos(), u128::from(units));
+            let full = units.max(burst.into()) * nanos;
+            let (mut now, mut level, mut margin) = (start, full, 2 * units);
+            for (size, pause) in asks {
+                let pause = Duration::from_micros(pause);
+                now += pause;
+                level = full.min(level + pause.as_nanos() * units);
+                let price = u128::from(size) * nanos;
+                if throttle.admit(size, now) {
+                    prop_assert!(level + margin >= price, "{level} pays for {price}");
+                    level = level.saturating_sub(price);
+                    // Prices are rounded down to nanoseconds.
+                    margin += 2 * units;
+                } else {
+                    prop_assert!(level < price + margin, "{level} does not pay for {price}");
+                }
+            }
+        }
+
         #[test]
         fn never_more_than_the_rate_a_burst_and_one_request_each(
             units in 1_u64..1_000_000_000,
@@ -279,6 +365,7 @@ mod tests {
                 if let Some(until) = throttle.charge(size, now) {
                     prop_assert!(until > now && until <= now + Duration::from_nanos(LONGEST));
                 }
+                let _ = throttle.admit(size, now);
             }
         }
     }
