@@ -23,6 +23,26 @@ pub struct Transport {
     pub end: usize,
     /// A piece of a fragmented packet.
     pub fragment: bool,
+    /// A piece that is not the first: at [`l4`](Self::l4) is no header.
+    pub later: bool,
+}
+
+/// Why the headers of an IP packet cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// They do not lie in the bytes that were given, or are not what the frame's type says.
+    Broken,
+    /// There are more than [`EXTENSIONS`] extension headers.
+    TooMany,
+}
+
+/// What an authentication header (AH) of IPv6 is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Authenticated {
+    /// A transport like others: what it protects is not to be changed.
+    Closed,
+    /// An extension header.
+    Walked,
 }
 
 /// TCP's protocol number.
@@ -56,7 +76,20 @@ impl Transport {
         }
         match kind {
             IPV4 => Self::ipv4(head, l3),
-            IPV6 => Self::ipv6(head, l3),
+            IPV6 => Self::ipv6(head, l3, Authenticated::Closed).ok(),
+            _ => None,
+        }
+    }
+
+    /// Reads the headers of what is of type `kind` and starts at `l3`; `None` if that is no IP.
+    ///
+    /// For who looks for what a packet is, and not for what may be changed in it: an authentication
+    /// header (AH) of IPv6 is walked like the other extension headers.
+    #[must_use]
+    pub fn behind(head: &[u8], l3: usize, kind: u16) -> Option<Result<Self, Unread>> {
+        match kind {
+            IPV4 => Some(Self::ipv4(head, l3).ok_or(Unread::Broken)),
+            IPV6 => Some(Self::ipv6(head, l3, Authenticated::Walked)),
             _ => None,
         }
     }
@@ -67,6 +100,7 @@ impl Transport {
         let l4 = l3 + 4 * words;
         let complete = first >> 4 == 4 && words >= 5 && l4 <= head.len();
         complete.then_some(())?;
+        let piece = u16_at(head, l3 + 6)?;
         Some(Self {
             ip: Ip::V4,
             l3,
@@ -74,38 +108,51 @@ impl Transport {
             l4,
             end: l3 + usize::from(u16_at(head, l3 + 2)?),
             // More fragments, or not the first one.
-            fragment: u16_at(head, l3 + 6)? & 0x3fff != 0,
+            fragment: piece & 0x3fff != 0,
+            later: piece & 0x1fff != 0,
         })
     }
 
-    fn ipv6(head: &[u8], l3: usize) -> Option<Self> {
-        (*head.get(l3)? >> 4 == 6 && l3 + 40 <= head.len()).then_some(())?;
-        let end = l3 + 40 + usize::from(u16_at(head, l3 + 4)?);
-        let mut protocol = *head.get(l3 + 6)?;
-        let mut l4 = l3 + 40;
-        let mut fragment = false;
-        for _ in 0..=EXTENSIONS {
-            let len = match protocol {
-                HOP_BY_HOP | ROUTING | DESTINATION => 8 + 8 * usize::from(*head.get(l4 + 1)?),
+    fn ipv6(head: &[u8], l3: usize, ah: Authenticated) -> Result<Self, Unread> {
+        let byte = |at: usize| head.get(at).copied().ok_or(Unread::Broken);
+        let word = |at: usize| u16_at(head, at).ok_or(Unread::Broken);
+        if byte(l3)? >> 4 != 6 || l3 + 40 > head.len() {
+            return Err(Unread::Broken);
+        }
+        let mut found = Self {
+            ip: Ip::V6,
+            l3,
+            protocol: byte(l3 + 6)?,
+            l4: l3 + 40,
+            end: l3 + 40 + usize::from(word(l3 + 4)?),
+            fragment: false,
+            later: false,
+        };
+        for seen in 0..=EXTENSIONS {
+            let len = match found.protocol {
+                HOP_BY_HOP | ROUTING | DESTINATION => 8 + 8 * usize::from(byte(found.l4 + 1)?),
+                AUTHENTICATION if ah == Authenticated::Walked => {
+                    8 + 4 * usize::from(byte(found.l4 + 1)?)
+                }
                 FRAGMENT => {
-                    fragment |= u16_at(head, l4 + 2)? & 0xfff9 != 0;
+                    let piece = word(found.l4 + 2)?;
+                    found.fragment |= piece & 0xfff9 != 0;
+                    found.later |= piece & 0xfff8 != 0;
                     8
                 }
-                _ => {
-                    return Some(Self {
-                        ip: Ip::V6,
-                        l3,
-                        protocol,
-                        l4,
-                        end,
-                        fragment,
-                    });
-                }
+                _ => return Ok(found),
             };
-            protocol = *head.get(l4)?;
-            l4 += len;
+            if seen == EXTENSIONS {
+                break;
+            }
+            found.protocol = byte(found.l4)?;
+            found.l4 += len;
+            if found.later {
+                // What follows is the middle of something.
+                return Ok(found);
+            }
         }
-        None
+        Err(Unread::TooMany)
     }
 
     /// Is there a VLAN tag in front of the IP packet?
@@ -183,14 +230,17 @@ pub fn u16_at(head: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]))
 }
 
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
+/// IPv4's EtherType.
+pub const IPV4: u16 = 0x0800;
+/// IPv6's EtherType.
+pub const IPV6: u16 = 0x86dd;
 const VLAN: u16 = 0x8100;
 const QINQ: u16 = 0x88a8;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 
 #[cfg(test)]
@@ -248,6 +298,30 @@ mod tests {
         assert!(!Transport::parse(&ipv6(FRAGMENT, &atomic)).unwrap().fragment);
         let first = [&[UDP, 0, 0, 1, 1, 2, 3, 4][..], &[0; 8]].concat();
         assert!(Transport::parse(&ipv6(FRAGMENT, &first)).unwrap().fragment);
+    }
+
+    #[test]
+    fn net_18_an_authentication_header_is_walked_by_who_changes_nothing() {
+        let guarded = [&[TCP, 2][..], &[0; 14], &[0; 20]].concat();
+        let guarded = ipv6(AUTHENTICATION, &guarded);
+        let closed = Transport::parse(&guarded).unwrap();
+        assert_eq!((closed.protocol, closed.l4), (AUTHENTICATION, 54));
+        let open = Transport::behind(&guarded, 14, IPV6).unwrap().unwrap();
+        assert_eq!((open.protocol, open.l4), (TCP, 70));
+        let endless = ipv6(DESTINATION, &[DESTINATION, 0, 0, 0, 0, 0, 0, 0].repeat(9));
+        let long = Transport::behind(&endless, 14, IPV6);
+        assert_eq!(long, Some(Err(Unread::TooMany)));
+        let cut = Transport::behind(&guarded[..55], 14, IPV6);
+        assert_eq!(cut, Some(Err(Unread::Broken)));
+        assert_eq!(Transport::behind(&guarded, 14, 0x0806), None);
+    }
+
+    #[test]
+    fn net_18_what_follows_in_a_later_fragment_is_no_header() {
+        let later = [&[DESTINATION, 0, 0, 8, 1, 2, 3, 4][..], &[0xff; 8]].concat();
+        let later = Transport::parse(&ipv6(FRAGMENT, &later)).unwrap();
+        assert!(later.later && later.fragment);
+        assert_eq!((later.protocol, later.l4), (DESTINATION, 62));
     }
 
     #[test]
