@@ -29,7 +29,7 @@
 //! - `sleep`: how their threads sleep
 //! - [`scratch`]: the private memory that frames pass through
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
-//! - [`policy`]: what an interface may send and receive
+//! - [`policy`]: what an interface may send and receive; [`filter`] judges frames by it
 //! - [`metrics`]: what a queue counts
 
 mod carrier;
@@ -38,6 +38,7 @@ pub mod config;
 pub mod control;
 pub mod driver;
 pub mod features;
+pub mod filter;
 pub mod hash;
 pub mod headers;
 mod links;

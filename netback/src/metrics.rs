@@ -1,5 +1,7 @@
 //! What a queue counts about itself: plain numbers, written by one thread.
 
+use crate::filter::Reason;
+
 /// Counters of one queue since it was connected. Directions are the guest's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -12,6 +14,8 @@ pub struct Counters {
     pub tx_refused: u64,
     /// Frames of the guest that the tap has not taken, for instance because the interface is down.
     pub tx_dropped: u64,
+    /// Frames of the guest that its policy does not let out, by [`Reason::index`].
+    pub tx_denied: [u64; Reason::COUNT],
     /// Frames that the guest has received, whole.
     pub rx_frames: u64,
     /// Their bytes.
@@ -23,6 +27,8 @@ pub struct Counters {
     pub rx_long: u64,
     /// Frames for the guest that it has not asked for: multicast that is not on its list.
     pub rx_filtered: u64,
+    /// Frames for the guest that its policy does not let in, by [`Reason::index`].
+    pub rx_denied: [u64; Reason::COUNT],
     /// Frames for the guest that were thrown away because it had stopped receiving.
     pub rx_dropped: u64,
     /// Frames that were read here and belong to another queue.
