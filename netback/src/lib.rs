@@ -26,7 +26,7 @@
 //!   [`queue`] is one queue, [`control`] the control ring; [`steering`] is how frames get to the queue
 //!   that the guest wants them on
 //! - `carrier`: when the queues of a VIF take its carrier away
-//! - `sleep`: how their threads sleep
+//! - `sleep`: how their threads sleep; `news`: how they learn of changes
 //! - [`scratch`]: the private memory that frames pass through
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
 //! - [`policy`]: what an interface may send and receive; [`filter`] judges frames by it
@@ -44,6 +44,7 @@ pub mod headers;
 mod links;
 pub mod metrics;
 pub mod multicast;
+mod news;
 pub mod part;
 pub mod policy;
 pub mod queue;

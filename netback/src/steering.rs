@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ring_proto::netif::Hash;
@@ -14,14 +13,13 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use crate::hash::Hashing;
+use crate::news::News;
 
 /// What the queues of a VIF with a control ring share.
 #[derive(Debug)]
 pub struct Steering {
-    /// Counts changes: what a queue looks at before it looks at the rest.
-    said: AtomicU32,
-    /// The last change, and what is so since.
-    hashing: Mutex<(u32, Arc<Hashing>)>,
+    /// What is so since the last change.
+    hashing: News<Hashing>,
     inboxes: Vec<Inbox>,
 }
 
@@ -56,36 +54,26 @@ impl Steering {
     pub fn new(queues: u32) -> Result<Self, Errno> {
         let inboxes = (0..queues).map(|_| Inbox::new());
         Ok(Self {
-            said: AtomicU32::new(0),
-            hashing: Mutex::new((0, Arc::new(Hashing::new(queues)))),
+            hashing: News::new(Hashing::new(queues)),
             inboxes: inboxes.collect::<Result<_, _>>()?,
         })
     }
 
     /// The guest has said something new: every sweep that begins when this has returned follows it.
     pub fn say(&self, hashing: Hashing) {
-        let mut now = self.lock();
-        let change = now.0.wrapping_add(1);
-        *now = (change, Arc::new(hashing));
-        self.said.store(change, Ordering::Relaxed);
+        self.hashing.say(hashing);
     }
 
     /// What was said, if that is another change than `seen`.
     #[must_use]
     pub fn news(&self, seen: u32) -> Option<(u32, Arc<Hashing>)> {
-        // Only whether it has changed: what it has changed to is behind the lock.
-        let changed = self.said.load(Ordering::Relaxed) != seen;
-        changed.then(|| self.lock().clone())
+        self.hashing.since(seen)
     }
 
     /// The inbox of a queue; `None` if there is no such queue.
     #[must_use]
     pub fn inbox(&self, queue: u32) -> Option<&Inbox> {
         self.inboxes.get(usize::try_from(queue).ok()?)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (u32, Arc<Hashing>)> {
-        self.hashing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
