@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use broker::message::Blame;
 use evtchn::{Bell, EvtchnError};
-use gntdev::GrantError;
+use gntdev::{GrantError, LocalPages};
 use ring_proto::netif::TxFault;
 use ring_proto::{Notify, Overrun};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -101,6 +101,16 @@ impl QueueFault {
     }
 }
 
+/// What one pass works with.
+#[derive(Debug)]
+struct Means<'a> {
+    tap: &'a TapQueue,
+    /// Private memory, for this pass only.
+    pages: &'a LocalPages,
+    clock: &'a Clock,
+    counters: &'a mut Counters,
+}
+
 /// What woke a queue.
 #[derive(Clone, Copy, Debug, Default)]
 struct Woken {
@@ -155,10 +165,14 @@ impl Queue {
     fn pass(&mut self, woken: Woken, clock: &Clock) -> Result<bool, QueueFault> {
         let pages = self.vif.lend(ticks())?;
         let sent = self.counters.tx_bytes;
-        let mut more = self
-            .tx
-            .sweep(&self.tap, &pages, &mut self.counters, clock)?;
-        let sent = self.counters.tx_bytes - sent;
+        let mut means = Means {
+            tap: &self.tap,
+            pages: &pages,
+            clock,
+            counters: &mut self.counters,
+        };
+        let mut more = self.tx.sweep(&mut means)?;
+        let sent = means.counters.tx_bytes - sent;
         // Answers to what was sent may be there already, from this host above all.
         if woken.tap || sent > 0 {
             self.rx.note_frames();
@@ -166,9 +180,7 @@ impl Queue {
         if woken.inbox {
             self.rx.note_handed();
         }
-        more |= self
-            .rx
-            .sweep(&self.tap, &pages, &mut self.counters, clock)?;
+        more |= self.rx.sweep(&mut means)?;
         drop(pages);
         self.publish()?;
         if more | self.rx.rearm()? {

@@ -13,9 +13,7 @@ use ring_proto::{DomId, Notify};
 
 use super::layout::{Layout, Run, overwrite, read_head};
 use super::outbox::{Outbox, Outgoing};
-use super::{Clock, QueueFault};
-use crate::metrics::Counters;
-use crate::tap::TapQueue;
+use super::{Clock, Means, QueueFault};
 use crate::vif::Vif;
 use crate::vnet::{self, VNET_LEN};
 
@@ -93,21 +91,15 @@ impl Tx {
 
     /// Takes what the ring holds, as far as memory and rate go, and sends it; true if there may be
     /// more right now.
-    pub(super) fn sweep(
-        &mut self,
-        tap: &TapQueue,
-        pages: &LocalPages,
-        counters: &mut Counters,
-        clock: &Clock,
-    ) -> Result<bool, QueueFault> {
-        let taken = self.take(pages, counters, clock);
+    pub(super) fn sweep(&mut self, means: &mut Means<'_>) -> Result<bool, QueueFault> {
+        let taken = self.take(means);
         // What was taken before a fault is sent and answered all the same.
         if !self.copies.is_empty() {
-            self.grants.copy(self.dom, pages, &mut self.copies)?;
+            self.grants.copy(self.dom, means.pages, &mut self.copies)?;
         }
         let mut parcels = std::mem::take(&mut self.parcels);
         for parcel in parcels.drain(..) {
-            match self.judge(&parcel, pages) {
+            match self.judge(&parcel, means.pages) {
                 Ok(()) => self.outbox.put(Outgoing {
                     receipt: parcel.receipt,
                     runs: parcel.runs,
@@ -115,7 +107,7 @@ impl Tx {
                 }),
                 Err(why) => {
                     tracing::debug!(why, "packet refused");
-                    counters.tx_refused += 1;
+                    means.counters.tx_refused += 1;
                     self.ring.settle(parcel.receipt, TxStatus::Error);
                 }
             }
@@ -124,8 +116,8 @@ impl Tx {
         self.copies.clear();
         let ring = &mut self.ring;
         self.outbox
-            .send(tap, pages, &self.layout, |sent, is_taken| {
-                counters.count_sent(sent.len, is_taken);
+            .send(means.tap, means.pages, &self.layout, |sent, is_taken| {
+                means.counters.count_sent(sent.len, is_taken);
                 let status = if is_taken {
                     TxStatus::Okay
                 } else {
@@ -137,19 +129,14 @@ impl Tx {
         taken
     }
 
-    fn take(
-        &mut self,
-        pages: &LocalPages,
-        counters: &mut Counters,
-        clock: &Clock,
-    ) -> Result<bool, QueueFault> {
+    fn take(&mut self, means: &mut Means<'_>) -> Result<bool, QueueFault> {
         self.taken = 0;
-        if self.is_held(clock) {
+        if self.is_held(means.clock) {
             return Ok(false);
         }
         self.held_until = None;
         let mut slots = 0;
-        while self.layout.has_room(pages) {
+        while self.layout.has_room(means.pages) {
             // As many as the ring has: a guest that refills it waits until others had their turn.
             if slots >= SLOTS {
                 return Ok(true);
@@ -173,7 +160,7 @@ impl Tx {
                 Verdict::Multicast(_) => (Some((receipt, TxStatus::Error)), 0, None),
                 Verdict::Bad(bad) => {
                     tracing::debug!(%bad, "packet refused");
-                    counters.tx_refused += 1;
+                    means.counters.tx_refused += 1;
                     (Some((receipt, TxStatus::Error)), 0, None)
                 }
             };

@@ -2,14 +2,14 @@
 
 use std::os::fd::BorrowedFd;
 
-use gntdev::{GrantError, LocalPages};
+use gntdev::GrantError;
 use ring_proto::netif::Hash;
 
 use super::held::Held;
 use super::{FRAMES, PAGE, Rx};
 use crate::metrics::Counters;
-use crate::queue::QueueFault;
 use crate::queue::steer::Steer;
+use crate::queue::{Means, QueueFault};
 use crate::steering::Handed;
 use crate::vnet::{self, VNET_LEN};
 
@@ -32,11 +32,8 @@ impl Rx {
 
     /// Moves them into private memory, and decides how each goes to the guest; how much of the memory
     /// they take up, which leaves some for those of the tap.
-    pub(super) fn fetch_handed(
-        &mut self,
-        pages: &LocalPages,
-        counters: &mut Counters,
-    ) -> Result<usize, QueueFault> {
+    pub(super) fn fetch_handed(&mut self, means: &mut Means<'_>) -> Result<usize, QueueFault> {
+        let pages = means.pages;
         let (mut fill, mut left) = (0, FRAMES);
         while fill < pages.len() / 2 && left > 0 && self.cutting.is_none() && self.has_handed() {
             if !self.look_for_room()? {
@@ -53,7 +50,7 @@ impl Rx {
             };
             let head = bytes.get(..vnet::HEAD).unwrap_or(bytes);
             let held = Held::at(pages, at).of(bytes.len());
-            if self.admit(held, header, head, frame.hash, counters)? {
+            if self.admit(held, header, head, frame.hash, means.counters)? {
                 fill = held.end().next_multiple_of(PAGE);
             }
         }

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gntdev::{CopyDirection, CopySegment, Gntdev, LocalPages, Mapping};
+use gntdev::{CopyDirection, CopySegment, Gntdev, Mapping};
 use ring_proto::netif::{Hash, MAX_RX_FRAME, RxFeatures, RxPlan, RxRing, RxSlot};
 use ring_proto::{DomId, Notify};
 use rustix::io::Errno;
@@ -22,10 +22,8 @@ use held::Held;
 use stall::{Stall, Verdict};
 
 use super::steer::{Route, Steer};
-use super::{Clock, QueueFault, sys};
-
+use super::{Means, QueueFault, sys};
 use crate::metrics::Counters;
-use crate::tap::TapQueue;
 use crate::vif::Vif;
 use crate::vnet::{self, Pieces, ToGuest, VNET_LEN};
 
@@ -100,37 +98,26 @@ impl Rx {
 
     /// Brings the guest what the tap holds, as far as its buffers go; true if there may be more
     /// right now.
-    pub(super) fn sweep(
-        &mut self,
-        tap: &TapQueue,
-        pages: &LocalPages,
-        counters: &mut Counters,
-        clock: &Clock,
-    ) -> Result<bool, QueueFault> {
+    pub(super) fn sweep(&mut self, means: &mut Means<'_>) -> Result<bool, QueueFault> {
         self.follow_changes();
-        let more = self.fetch(tap, pages, counters)?;
-        self.deliver(pages, counters)?;
-        self.watch_stall(tap, pages, counters, clock)?;
+        let more = self.fetch(means)?;
+        self.deliver(means)?;
+        self.watch_stall(means)?;
         Ok(more)
     }
 
     /// Moves frames from the tap into private memory, and decides where each goes.
-    fn fetch(
-        &mut self,
-        tap: &TapQueue,
-        pages: &LocalPages,
-        counters: &mut Counters,
-    ) -> Result<bool, QueueFault> {
-        let mut fill = self.fetch_handed(pages, counters)?;
+    fn fetch(&mut self, means: &mut Means<'_>) -> Result<bool, QueueFault> {
+        let mut fill = self.fetch_handed(means)?;
         // Those that go elsewhere take up no room here: there is another bound.
         let mut left = FRAMES;
         while (self.frames || self.cutting.is_some()) && left > 0 && self.look_for_room()? {
             left -= 1;
-            if fill + ROOM > pages.len() {
+            if fill + ROOM > means.pages.len() {
                 return Ok(true);
             }
             let at = fill + PAGE;
-            if let Some(held) = self.put_piece(Held::at(pages, at), counters)? {
+            if let Some(held) = self.put_piece(Held::at(means.pages, at), means.counters)? {
                 fill = held.end().next_multiple_of(PAGE);
                 continue;
             }
@@ -138,7 +125,8 @@ impl Rx {
                 break;
             }
             let header = at - VNET_LEN;
-            let got = match sys::receive(tap.as_fd(), pages, (header, VNET_LEN + READ)) {
+            let got = match sys::receive(means.tap.as_fd(), means.pages, (header, VNET_LEN + READ))
+            {
                 Ok(got) => got,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => {
@@ -147,8 +135,8 @@ impl Rx {
                 }
                 Err(errno) => return Err(QueueFault::Tap(errno.into())),
             };
-            let held = Held::at(pages, at).of(got.saturating_sub(VNET_LEN));
-            if self.place(held, counters)? {
+            let held = Held::at(means.pages, at).of(got.saturating_sub(VNET_LEN));
+            if self.place(held, means)? {
                 fill = held.end().next_multiple_of(PAGE);
             }
         }
@@ -156,9 +144,9 @@ impl Rx {
     }
 
     /// Looks at a frame, and places it; false if it is not for this guest, or not for this queue.
-    fn place(&mut self, held: Held<'_>, counters: &mut Counters) -> Result<bool, QueueFault> {
+    fn place(&mut self, held: Held<'_>, means: &mut Means<'_>) -> Result<bool, QueueFault> {
         if held.len() > FRAME {
-            counters.rx_long += 1;
+            means.counters.rx_long += 1;
             return Ok(false);
         }
         let mut head = [0; VNET_LEN + vnet::HEAD];
@@ -167,18 +155,18 @@ impl Rx {
             return Ok(false);
         };
         if !self.vif.hears(head) {
-            counters.rx_filtered += 1;
+            means.counters.rx_filtered += 1;
             return Ok(false);
         }
         let hash = match self.steer.as_ref().map(|steer| steer.route(head)) {
             None => None,
             Some(Route::Here(hash)) => hash,
             Some(Route::Queue(queue, hash)) => {
-                self.hand_over(held, queue, hash, counters)?;
+                self.hand_over(held, queue, hash, means.counters)?;
                 return Ok(false);
             }
         };
-        self.admit(held, header, head, hash, counters)
+        self.admit(held, header, head, hash, means.counters)
     }
 
     /// Places a frame that belongs to this queue, whole or cut up; false if it takes up no room now.
@@ -238,11 +226,11 @@ impl Rx {
     }
 
     /// Copies what was placed. The guest is told where that was not possible.
-    fn deliver(&mut self, pages: &LocalPages, counters: &mut Counters) -> Result<(), QueueFault> {
+    fn deliver(&mut self, means: &mut Means<'_>) -> Result<(), QueueFault> {
         if self.copies.is_empty() {
             return Ok(());
         }
-        self.grants.copy(self.dom, pages, &mut self.copies)?;
+        self.grants.copy(self.dom, means.pages, &mut self.copies)?;
         let mut copies = self.copies.iter().zip(&self.owners);
         for frame in self.placed.drain(..) {
             let mut is_whole = true;
@@ -253,7 +241,7 @@ impl Rx {
                     self.ring.fail(*slot);
                 }
             }
-            counters.count_received(frame.len, is_whole);
+            means.counters.count_received(frame.len, is_whole);
         }
         self.copies.clear();
         self.owners.clear();
@@ -278,49 +266,38 @@ impl Rx {
     }
 
     /// A guest that has not posted buffers for too long loses its carrier until it does.
-    fn watch_stall(
-        &mut self,
-        tap: &TapQueue,
-        pages: &LocalPages,
-        counters: &mut Counters,
-        clock: &Clock,
-    ) -> Result<(), QueueFault> {
+    fn watch_stall(&mut self, means: &mut Means<'_>) -> Result<(), QueueFault> {
         // Where nothing waits, nobody has looked.
         if self.room || self.stall.is_on() && self.look_for_room()? {
             if self.stall.ends() {
-                self.vif.note_flowing(tap);
+                self.vif.note_flowing(means.tap);
             }
             return Ok(());
         }
         let steer = self.steer.as_ref();
-        let waits = || steer.is_some_and(Steer::holds_frames) || tap.has_frames();
-        match self.stall.goes_on(clock.now(), waits) {
+        let waits = || steer.is_some_and(Steer::holds_frames) || means.tap.has_frames();
+        match self.stall.goes_on(means.clock.now(), waits) {
             Verdict::Wait => return Ok(()),
-            Verdict::Begins => self.vif.note_stalled(tap),
+            Verdict::Begins => self.vif.note_stalled(means.tap),
             Verdict::Lasts => {}
         }
-        self.drop_frames(tap, pages, counters)
+        self.drop_frames(means)
     }
 
     /// Throws away what waits, but not for ever: without carrier nothing comes after it.
-    fn drop_frames(
-        &mut self,
-        tap: &TapQueue,
-        pages: &LocalPages,
-        counters: &mut Counters,
-    ) -> Result<(), QueueFault> {
+    fn drop_frames(&mut self, means: &mut Means<'_>) -> Result<(), QueueFault> {
         if self.cutting.take().is_some() {
-            counters.rx_dropped += 1;
+            means.counters.rx_dropped += 1;
         }
         for _ in 0..DROPS {
             if self.steer.as_mut().and_then(Steer::take).is_none() {
                 break;
             }
-            counters.rx_dropped += 1;
+            means.counters.rx_dropped += 1;
         }
         for _ in 0..DROPS {
-            match sys::receive(tap.as_fd(), pages, (PAGE, VNET_LEN + FRAME)) {
-                Ok(_) => counters.rx_dropped += 1,
+            match sys::receive(means.tap.as_fd(), means.pages, (PAGE, VNET_LEN + FRAME)) {
+                Ok(_) => means.counters.rx_dropped += 1,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(errno) => return Err(QueueFault::Tap(errno.into())),
