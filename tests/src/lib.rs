@@ -6,6 +6,7 @@
 //!    runs the real binaries in processes of their own, [`network`] gives them interfaces that are
 //!    no one else's. [`scene`] puts them on one stage: nearly every
 //!    test in `tests/tests` begins with one.
+//!    [`spoof`] is what an attacker among the guests sends to be taken for another.
 //! 3. [`realxen`] boots Xen and a Debian dom0 under emulation and tries the same daemon there.
 //! 4. [`demo`], [`mod@bench`] and [`verify`] are what `cargo demo`, `cargo bench-io` and `cargo verify`
 //!    do.
@@ -19,5 +20,6 @@ pub mod network;
 pub mod realxen;
 pub mod scene;
 pub mod sim;
+pub mod spoof;
 pub mod toolstack;
 pub mod verify;

@@ -342,21 +342,23 @@ fn octets(addresses: (IpAddr, IpAddr)) -> Vec<u8> {
     [octets(addresses.0), octets(addresses.1)].concat()
 }
 
-fn pseudo_header(addresses: &[u8], protocol: u8, len: usize) -> Vec<u8> {
+/// What a transport's checksum includes of the IP header: both addresses, a length, a protocol.
+pub(crate) fn pseudo_header(addresses: &[u8], protocol: u8, len: usize) -> Vec<u8> {
     let len = u32::try_from(len).unwrap_or(0).to_be_bytes();
     // IPv4's has a shorter length field, which adds up to the same.
     [addresses, &len, &[0, 0, 0, protocol]].concat()
 }
 
 /// The Internet checksum's sum, not folded.
-fn add(sum: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn add(sum: u64, bytes: &[u8]) -> u64 {
     bytes.chunks(2).fold(sum, |sum, pair| {
         let low = pair.get(1).copied().unwrap_or(0);
         sum + u64::from(u16::from_be_bytes([pair[0], low]))
     })
 }
 
-fn fold(mut sum: u64) -> u16 {
+/// A sum as a ones' complement number of 16 bits.
+pub(crate) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
