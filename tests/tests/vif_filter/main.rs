@@ -1,6 +1,5 @@
 //! What the worker's filter makes of an attacker's frames (NET-15 to NET-19, NET-21, NET-24).
 #![expect(
-    clippy::unwrap_used,
     clippy::panic,
     reason = "helpers of tests, which clippy does not see as such"
 )]
