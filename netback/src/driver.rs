@@ -12,6 +12,7 @@ use xenbus::{
 use crate::config::Config;
 use crate::features;
 use crate::links::{Links, Told};
+use crate::policy::{Mac, VifPolicy};
 use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
 use crate::tap::{Offload, Tap, TapError};
 use crate::wish::Wish;
@@ -117,6 +118,7 @@ impl Driver for NetDriver {
             },
             rate: wish.rate,
             packet_rate: self.config.packet_rate,
+            policy: VifPolicy::open(Mac(wish.mac)),
             name,
         };
         let tap = &self

@@ -27,6 +27,7 @@
 //!   that the guest wants them on
 //! - `carrier`: when the queues of a VIF take its carrier away
 //! - `sleep`: how their threads sleep; `news`: how they learn of changes
+//! - `limits`: how much may pass
 //! - [`scratch`]: the private memory that frames pass through
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
 //! - [`policy`]: what an interface may send and receive; [`filter`] judges frames by it
@@ -41,6 +42,7 @@ pub mod features;
 pub mod filter;
 pub mod hash;
 pub mod headers;
+mod limits;
 mod links;
 pub mod metrics;
 pub mod multicast;

@@ -8,6 +8,8 @@
 use ring_proto::DomId;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::VifPolicy;
+
 /// One VIF, ready to be connected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +40,8 @@ pub struct VifSpec {
     pub rate: Option<RateSpec>,
     /// Packets that it may transmit in a second; 0 means any number.
     pub packet_rate: u32,
+    /// What may pass.
+    pub policy: VifPolicy,
 }
 
 /// Where the frontend put the rings of one queue.
@@ -111,7 +115,7 @@ pub struct RateSpec {
 }
 
 /// What may change while a VIF is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Change {
     /// `rate`; none takes the limit away.
@@ -120,6 +124,8 @@ pub enum Change {
     MulticastControl(bool),
     /// `xdp-headroom`.
     XdpHeadroom(u16),
+    /// What may pass.
+    Policy(Box<VifPolicy>),
 }
 
 impl VifSpec {

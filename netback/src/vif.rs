@@ -15,7 +15,10 @@ use ring_proto::netif::{Gso, Headroom, MulticastEdit, RxFeatures};
 use tracing::warn;
 
 use crate::carrier::Carrier;
+use crate::filter::Filter;
+use crate::limits::{Limits, MIN_BURST, packet_rate};
 use crate::multicast::{BROADCAST, Multicast, is_group};
+use crate::news::News;
 use crate::part::{self, Handles, Part};
 use crate::queue::Steer;
 use crate::scratch::{Pool, Scratch};
@@ -37,6 +40,10 @@ pub struct Vif {
     multicast: Mutex<Multicast>,
     rate: Throttle,
     packet_rate: Throttle,
+    /// What the policy says.
+    filter: News<Filter>,
+    limits_out: Limits,
+    limits_in: Limits,
     carrier: Carrier,
     /// Memory that frames pass through.
     pool: Arc<Pool>,
@@ -57,6 +64,9 @@ impl Vif {
             multicast: Mutex::default(),
             rate: Throttle::new(spec.rate.and_then(rate), now),
             packet_rate: Throttle::new(packet_rate(spec.packet_rate), now),
+            filter: News::new(Filter::new(&spec.policy, now)),
+            limits_out: Limits::new(spec.policy.limit_out, now),
+            limits_in: Limits::new(spec.policy.limit_in, now),
             carrier: Carrier::default(),
             pool,
         }
@@ -150,7 +160,8 @@ impl Vif {
     #[must_use]
     pub fn charge_tx(&self, bytes: u16, gso: Option<Gso>) -> Option<Instant> {
         // In a PV dom0, telling the time is a system call.
-        if !self.rate.is_limited() && !self.packet_rate.is_limited() {
+        let unlimited = !self.rate.is_limited() && !self.packet_rate.is_limited();
+        if unlimited && !self.limits_out.is_limited() {
             return None;
         }
         let now = Instant::now();
@@ -158,8 +169,28 @@ impl Vif {
         let waits = [
             self.rate.charge(bytes.into(), now),
             self.packet_rate.charge(packets.into(), now),
+            self.limits_out.charge(bytes.into(), packets.into(), now),
         ];
         waits.into_iter().flatten().max()
+    }
+
+    /// The guest has received so much: when it may receive again, if not now.
+    #[must_use]
+    pub fn charge_rx(&self, bytes: u64, packets: u64) -> Option<Instant> {
+        if !self.limits_in.is_limited() {
+            return None;
+        }
+        self.limits_in.charge(bytes, packets, Instant::now())
+    }
+
+    /// What the policy makes of a frame, now.
+    pub(crate) fn filter(&self) -> (u32, Arc<Filter>) {
+        self.filter.now()
+    }
+
+    /// The same, if it is another one than `seen`.
+    pub(crate) fn filter_since(&self, seen: u32) -> Option<(u32, Arc<Filter>)> {
+        self.filter.since(seen)
     }
 
     /// A queue's guest has stopped receiving.
@@ -182,10 +213,15 @@ impl Vif {
 
     /// Takes over what has changed.
     pub fn change(&self, change: &Change) {
-        match *change {
+        match change {
             Change::Rate(spec) => self.rate.set(spec.and_then(rate)),
-            Change::MulticastControl(on) => self.filters.store(on, Ordering::Relaxed),
-            Change::XdpHeadroom(bytes) => self.headroom.store(bytes, Ordering::Relaxed),
+            Change::MulticastControl(on) => self.filters.store(*on, Ordering::Relaxed),
+            Change::XdpHeadroom(bytes) => self.headroom.store(*bytes, Ordering::Relaxed),
+            Change::Policy(policy) => {
+                self.filter.say(Filter::new(policy, Instant::now()));
+                self.limits_out.set(policy.limit_out);
+                self.limits_in.set(policy.limit_in);
+            }
         }
     }
 
@@ -207,16 +243,6 @@ fn rate(spec: RateSpec) -> Option<Rate> {
     let interval = Duration::from_micros(spec.interval_us);
     Rate::new(spec.bytes, interval, MIN_BURST)
 }
-
-const MIN_BURST: u64 = 131_072;
-
-/// So many packets a second, and a ring full of them at once.
-fn packet_rate(packets: u32) -> Option<Rate> {
-    let each = Duration::from_secs(1).checked_div(packets)?;
-    Rate::new(1, each, PACKET_BURST)
-}
-
-const PACKET_BURST: u64 = 256;
 
 /// An Ethernet header and a VLAN tag, which the MTU does not count.
 const HEADERS: u32 = 18;

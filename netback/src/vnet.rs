@@ -93,6 +93,17 @@ pub const GSO_FLOOR: u16 = 256;
 /// cuts a stream into. A packet may then have 745 pieces.
 pub const LEAST_GSO_FLOOR: u16 = 88;
 
+/// How many packets a frame of the tap is on a wire, which may be to be cut up.
+#[must_use]
+pub fn packets(header: &Header, len: usize) -> u64 {
+    let [_, kind, _, _, low, high, ..] = *header;
+    let size = usize::from(u16::from_le_bytes([low, high]));
+    if kind == GSO_NONE || size == 0 {
+        return 1;
+    }
+    len.div_ceil(size) as u64
+}
+
 /// What to tell the tap about a guest's frame of `len` bytes that starts with `head`. If it is to be
 /// cut up, no piece is longer than `max_frame` bytes with all its headers: for network cards a long
 /// piece is as bad as a long frame.

@@ -118,6 +118,7 @@ impl Queue {
             tx,
             rx,
             tap,
+            filter: vif.filter(),
             vif,
             bell,
             stop,

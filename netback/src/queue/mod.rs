@@ -43,6 +43,7 @@ use rx::Rx;
 pub use steer::Steer;
 use tx::Tx;
 
+use crate::filter::Filter;
 use crate::metrics::Counters;
 use crate::scratch;
 use crate::sleep::{self, is_ready, until};
@@ -59,6 +60,8 @@ pub struct Queue {
     rx: Rx,
     tap: TapQueue,
     vif: Arc<Vif>,
+    /// What the policy makes of frames, as of the last pass, and which change of it that is.
+    filter: (u32, Arc<Filter>),
     /// Of the transmit and of the receive ring; one if the frontend has one for both.
     bell: Bell,
     stop: Arc<OwnedFd>,
@@ -105,6 +108,7 @@ impl QueueFault {
 #[derive(Debug)]
 struct Means<'a> {
     tap: &'a TapQueue,
+    filter: &'a Filter,
     /// Private memory, for this pass only.
     pages: &'a LocalPages,
     clock: &'a Clock,
@@ -165,8 +169,12 @@ impl Queue {
     fn pass(&mut self, woken: Woken, clock: &Clock) -> Result<bool, QueueFault> {
         let pages = self.vif.lend(ticks())?;
         let sent = self.counters.tx_bytes;
+        if let Some(news) = self.vif.filter_since(self.filter.0) {
+            self.filter = news;
+        }
         let mut means = Means {
             tap: &self.tap,
+            filter: &self.filter.1,
             pages: &pages,
             clock,
             counters: &mut self.counters,
@@ -183,7 +191,7 @@ impl Queue {
         more |= self.rx.sweep(&mut means)?;
         drop(pages);
         self.publish()?;
-        if more | self.rx.rearm()? {
+        if more | self.rx.rearm(clock)? {
             return Ok(true);
         }
         // A frame that came meanwhile ends a doze early, and says nothing about it.
@@ -221,10 +229,9 @@ impl Queue {
 
     /// When to look again without being woken.
     fn deadline(&self) -> Option<Instant> {
-        [self.bell.due(), self.tx.held_until(), self.rx.look_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (tx, rx) = (self.tx.held_until(), self.rx.held_until());
+        let all = [self.bell.due(), tx, rx, self.rx.look_at()];
+        all.into_iter().flatten().min()
     }
 
     /// Sleeps until there is something to do. Memory that nobody uses meanwhile is given back: the
@@ -253,7 +260,7 @@ impl Queue {
         let handed = PollFd::from_borrowed_fd(inbox.unwrap_or(self.stop.as_fd()), PollFlags::IN);
         let mut all = [stop, events, frames, handed];
         // Frames that cannot be taken do not wake us.
-        let watched = match (self.rx.has_room(), inbox) {
+        let watched = match (self.rx.wants_frames(), inbox) {
             (false, _) => 2,
             (true, None) => 3,
             (true, Some(_)) => 4,

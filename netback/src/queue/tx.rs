@@ -14,6 +14,8 @@ use ring_proto::{DomId, Notify};
 use super::layout::{Layout, Run, overwrite, read_head};
 use super::outbox::{Outbox, Outgoing};
 use super::{Clock, Means, QueueFault};
+use crate::filter::{self, Reason};
+use crate::policy::Direction;
 use crate::vif::Vif;
 use crate::vnet::{self, VNET_LEN};
 
@@ -46,6 +48,21 @@ struct Parcel {
     gso: Option<Gso>,
     /// Which copies brought it.
     copies: Range<usize>,
+}
+
+/// Why a packet is not sent.
+#[derive(Debug)]
+enum Refusal {
+    /// It is not what was said about it, or could not be had.
+    Untrue(String),
+    /// The policy does not let it out.
+    Denied(Reason),
+}
+
+impl From<GrantError> for Refusal {
+    fn from(error: GrantError) -> Self {
+        Self::Untrue(error.to_string())
+    }
 }
 
 impl Parcel {
@@ -99,16 +116,20 @@ impl Tx {
         }
         let mut parcels = std::mem::take(&mut self.parcels);
         for parcel in parcels.drain(..) {
-            match self.judge(&parcel, means.pages) {
+            match self.judge(&parcel, means) {
                 Ok(()) => self.outbox.put(Outgoing {
                     receipt: parcel.receipt,
                     runs: parcel.runs,
                     len: parcel.len,
                 }),
-                Err(why) => {
+                Err(Refusal::Untrue(why)) => {
                     tracing::debug!(why, "packet refused");
                     means.counters.tx_refused += 1;
                     self.ring.settle(parcel.receipt, TxStatus::Error);
+                }
+                Err(Refusal::Denied(reason)) => {
+                    means.counters.tx_denied[reason.index()] += 1;
+                    self.ring.settle(parcel.receipt, TxStatus::Dropped);
                 }
             }
         }
@@ -177,33 +198,47 @@ impl Tx {
     }
 
     /// Makes a packet that was copied ready to be sent.
-    fn judge(&self, parcel: &Parcel, pages: &LocalPages) -> Result<(), String> {
+    fn judge(&self, parcel: &Parcel, means: &Means<'_>) -> Result<(), Refusal> {
         let copies = self.copies.get(parcel.copies.clone()).unwrap_or_default();
         if let Some(failed) = copies.iter().find(|copy| !copy.status.is_okay()) {
-            return Err(format!(
-                "a page of it could not be copied: {}",
-                failed.status
-            ));
+            let why = format!("a page of it could not be copied: {}", failed.status);
+            return Err(Refusal::Untrue(why));
         }
-        self.finish(parcel, self.layout.runs(parcel.runs.clone()), pages)
-    }
-
-    /// Writes what is known about a packet in front of it.
-    fn finish(&self, parcel: &Parcel, runs: &[Run], pages: &LocalPages) -> Result<(), String> {
-        let outside = |error: GrantError| error.to_string();
-        if parcel.gso.is_none() && parcel.checksum != TxChecksum::Blank {
-            return overwrite(pages, runs, 0, &vnet::PLAIN).map_err(outside);
+        let runs = self.layout.runs(parcel.runs.clone());
+        let is_plain = parcel.gso.is_none() && parcel.checksum != TxChecksum::Blank;
+        let passes = means.filter.is_idle(Direction::Out);
+        if is_plain && passes {
+            return Ok(overwrite(means.pages, runs, 0, &vnet::PLAIN)?);
         }
         let mut head = [0; VNET_LEN + vnet::HEAD];
-        let seen = read_head(pages, runs, &mut head).map_err(outside)?;
+        let seen = read_head(means.pages, runs, &mut head)?;
         let head = head.get(VNET_LEN..seen).unwrap_or_default();
+        if !passes
+            && let filter::Verdict::Drop(reason, _) = means.filter.out(head, || means.clock.now())
+        {
+            return Err(Refusal::Denied(reason));
+        }
+        if is_plain {
+            return Ok(overwrite(means.pages, runs, 0, &vnet::PLAIN)?);
+        }
+        self.finish(parcel, runs, head, means.pages)
+    }
+
+    /// Writes what is known about a packet that starts with `head` in front of it.
+    fn finish(
+        &self,
+        parcel: &Parcel,
+        runs: &[Run],
+        head: &[u8],
+        pages: &LocalPages,
+    ) -> Result<(), Refusal> {
         let (len, max) = (usize::from(parcel.len), self.vif.max_frame());
         let frame = vnet::from_guest(head, len, max, parcel.checksum, parcel.gso)
-            .map_err(|untrue| untrue.to_string())?;
+            .map_err(|untrue| Refusal::Untrue(untrue.to_string()))?;
         if let Some((field, value)) = frame.patch {
-            overwrite(pages, runs, VNET_LEN + field, &value).map_err(outside)?;
+            overwrite(pages, runs, VNET_LEN + field, &value)?;
         }
-        overwrite(pages, runs, 0, &frame.header).map_err(outside)
+        Ok(overwrite(pages, runs, 0, &frame.header)?)
     }
 
     /// Shows the guest its answers.

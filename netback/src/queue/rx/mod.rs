@@ -19,10 +19,11 @@ use ring_proto::{DomId, Notify};
 use rustix::io::Errno;
 
 use held::Held;
-use stall::{Stall, Verdict};
+use stall::Stall;
 
 use super::steer::{Route, Steer};
-use super::{Means, QueueFault, sys};
+use super::{Clock, Means, QueueFault, sys};
+use crate::filter::Verdict;
 use crate::metrics::Counters;
 use crate::vif::Vif;
 use crate::vnet::{self, Pieces, ToGuest, VNET_LEN};
@@ -50,6 +51,8 @@ pub(super) struct Rx {
     /// A packet of which the guest has not got all pieces, and its hash, which is theirs: nothing else
     /// is fetched before.
     cutting: Option<(Pieces, Option<Hash>)>,
+    /// Nothing is fetched before: the guest has received what it may.
+    held_until: Option<Instant>,
 }
 
 /// A frame that is to be copied.
@@ -83,6 +86,7 @@ impl Rx {
             owners: Vec::new(),
             placed: Vec::new(),
             cutting: None,
+            held_until: None,
         }
     }
 
@@ -91,16 +95,16 @@ impl Rx {
         self.frames = true;
     }
 
-    /// Is there room for a frame, so that the tap is worth waiting for?
-    pub(super) const fn has_room(&self) -> bool {
-        self.room
+    /// May a frame be fetched, so that the tap is worth waiting for?
+    pub(super) const fn wants_frames(&self) -> bool {
+        self.room && self.held_until.is_none()
     }
 
     /// Brings the guest what the tap holds, as far as its buffers go; true if there may be more
     /// right now.
     pub(super) fn sweep(&mut self, means: &mut Means<'_>) -> Result<bool, QueueFault> {
         self.follow_changes();
-        let more = self.fetch(means)?;
+        let more = !self.is_held(means.clock) && self.fetch(means)?;
         self.deliver(means)?;
         self.watch_stall(means)?;
         Ok(more)
@@ -112,6 +116,9 @@ impl Rx {
         // Those that go elsewhere take up no room here: there is another bound.
         let mut left = FRAMES;
         while (self.frames || self.cutting.is_some()) && left > 0 && self.look_for_room()? {
+            if self.held_until.is_some() {
+                break;
+            }
             left -= 1;
             if fill + ROOM > means.pages.len() {
                 return Ok(true);
@@ -158,6 +165,12 @@ impl Rx {
             means.counters.rx_filtered += 1;
             return Ok(false);
         }
+        if let Verdict::Drop(reason, _) = means.filter.incoming(head, || means.clock.now()) {
+            means.counters.rx_denied[reason.index()] += 1;
+            return Ok(false);
+        }
+        let packets = vnet::packets(header, held.len());
+        self.held_until = self.vif.charge_rx(held.len() as u64, packets);
         let hash = match self.steer.as_ref().map(|steer| steer.route(head)) {
             None => None,
             Some(Route::Here(hash)) => hash,
@@ -277,9 +290,9 @@ impl Rx {
         let steer = self.steer.as_ref();
         let waits = || steer.is_some_and(Steer::holds_frames) || means.tap.has_frames();
         match self.stall.goes_on(means.clock.now(), waits) {
-            Verdict::Wait => return Ok(()),
-            Verdict::Begins => self.vif.note_stalled(means.tap),
-            Verdict::Lasts => {}
+            stall::Verdict::Wait => return Ok(()),
+            stall::Verdict::Begins => self.vif.note_stalled(means.tap),
+            stall::Verdict::Lasts => {}
         }
         self.drop_frames(means)
     }
@@ -312,11 +325,22 @@ impl Rx {
     }
 
     /// Asks to be woken when there is room again; true if there is, and frames wait for it.
-    pub(super) fn rearm(&mut self) -> Result<bool, QueueFault> {
+    pub(super) fn rearm(&mut self, clock: &Clock) -> Result<bool, QueueFault> {
         if !self.room {
             self.room = self.ring.rearm(self.most)?;
         }
-        Ok(self.room && self.has_frames())
+        Ok(self.room && self.has_frames() && !self.is_held(clock))
+    }
+
+    /// May the guest receive nothing now?
+    fn is_held(&mut self, clock: &Clock) -> bool {
+        self.held_until = self.held_until.filter(|&until| until > clock.now());
+        self.held_until.is_some()
+    }
+
+    /// When the guest may receive again.
+    pub(super) const fn held_until(&self) -> Option<Instant> {
+        self.held_until
     }
 
     /// Are there frames that want to be placed, as far as is known?
