@@ -13,6 +13,7 @@ mod extensions;
 mod ipv4;
 mod ipv6;
 mod nd;
+mod routers;
 mod vlan;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -100,6 +101,7 @@ pub fn matrix(site: &Site) -> Vec<Spoof> {
     dhcp::add(&mut list);
     ipv6::add(&mut list);
     nd::add(&mut list);
+    routers::add(&mut list);
     extensions::add(&mut list);
     list.all
 }
