@@ -26,14 +26,30 @@ pub enum Command {
     /// Guests that are connected at that moment keep their interfaces: their processes go on
     /// without this one.
     Serve(Serve),
-    /// Check a configuration file and print what it means.
+    /// Check a configuration file, with its policies, and print what it means.
     CheckConfig {
         /// The file [default: /etc/xen-backends/netback.toml]
         file: Option<PathBuf>,
     },
+    /// Ask what policies say: what interfaces may send and receive.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Serve one guest; started by `serve`.
     #[command(hide = true)]
     Worker(Worker),
+}
+
+/// What to ask of policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Check policies, and list them.
+    ///
+    /// What is wrong is told with its line and column.
+    Check {
+        /// Files to read, and no others, as one list [default: /etc/xen-backends/netback.toml and
+        /// policy.d/*.toml beside it]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[cfg(test)]
@@ -46,6 +62,8 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let help = Cli::command().render_long_help().to_string();
-        assert!(help.contains("check-config") && !help.contains("worker"));
+        assert!(
+            help.contains("check-config") && help.contains("policy") && !help.contains("worker")
+        );
     }
 }

@@ -17,8 +17,8 @@ pub const DEFAULT_FILE: &str = "/etc/xen-backends/netback.toml";
 /// Queues of an interface, unless the configuration says otherwise.
 const QUEUES: usize = 4;
 
-/// The keys there are.
-const KEYS: [&str; 11] = [
+/// The keys there are. Policies have a [language of their own](crate::policy::language).
+const KEYS: [&str; 12] = [
     "max-queues",
     "gso-floor",
     "queue-length",
@@ -30,7 +30,10 @@ const KEYS: [&str; 11] = [
     "split-event-channels",
     "control-ring",
     "xdp-headroom",
+    POLICY,
 ];
+
+const POLICY: &str = "policy";
 
 /// What an administrator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,7 @@ struct File {
     split_event_channels: bool,
     control_ring: bool,
     xdp_headroom: bool,
+    policy: serde::de::IgnoredAny,
 }
 
 impl Config {
@@ -129,6 +133,7 @@ impl Default for File {
             split_event_channels: true,
             control_ring: true,
             xdp_headroom: true,
+            policy: serde::de::IgnoredAny,
         }
     }
 }
@@ -192,7 +197,7 @@ mod tests {
     fn the_example_is_a_configuration_and_shows_the_defaults() {
         let text = include_str!("../../systemd/netback.toml");
         assert_eq!(parse(text).unwrap(), Config::default());
-        for key in KEYS {
+        for key in KEYS.into_iter().filter(|key| *key != POLICY) {
             assert!(
                 text.contains(&format!("\n#{key} = ")),
                 "{key} is not explained"
@@ -213,11 +218,11 @@ mod tests {
         for (text, expected) in [
             (
                 "max_queues = 2",
-                ":1: there is no key \"max_queues\"; did you mean \"max-queues\"?",
+                ":1:1: there is no key \"max_queues\"; did you mean \"max-queues\"?",
             ),
             (
                 "\nmax-queues = 17",
-                ":2: max-queues = 17: write a number from 1 to 16",
+                ":2:14: max-queues = 17: write a number from 1 to 16",
             ),
             ("gso-floor = 1", "from 88 to 1448"),
             ("queue-length = 0", "from 16 to 100000"),

@@ -30,7 +30,8 @@
 //! - `limits`: how much may pass
 //! - [`scratch`]: the private memory that frames pass through
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
-//! - [`policy`]: what an interface may send and receive; [`filter`] judges frames by it
+//! - [`policy`]: what an interface may send and receive; its [`policy::language`] is what it is
+//!   written in, [`guest`] what it may ask of the guest, and [`filter`] judges frames by it
 //! - [`metrics`]: what a queue counts
 
 mod carrier;
@@ -40,6 +41,7 @@ pub mod control;
 pub mod driver;
 pub mod features;
 pub mod filter;
+pub mod guest;
 pub mod hash;
 pub mod headers;
 mod limits;

@@ -238,6 +238,9 @@ mod tests {
                 rate: None,
                 mtu: 1500,
                 name: None,
+                ip: Vec::new(),
+                bridge: None,
+                vlan: None,
             };
             let named = |name: &str| Wish {
                 name: Some(TapName::parse(name).unwrap()),

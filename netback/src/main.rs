@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use netback::cli::{Cli, Command};
+use netback::cli::{Cli, Command, PolicyCommand};
 use netback::serve;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(options) => serve::serve(options),
         Command::CheckConfig { file } => serve::check_config(file),
+        Command::Policy(PolicyCommand::Check { files }) => serve::check_policies(&files),
         Command::Worker(options) => serve::work(&options),
     };
     match outcome {

@@ -8,11 +8,12 @@
 //! *Out* is what the guest transmits, *in* what it receives.
 
 mod address;
+pub mod language;
 mod rule;
 
 use serde::{Deserialize, Serialize};
 
-pub use address::{Mac, Prefix, Remotes};
+pub use address::{BadMac, BadPrefix, Mac, Prefix, Remotes};
 pub use rule::{Action, Direction, PortRange, Protocol, Rule};
 
 /// The policy of one interface.
@@ -141,6 +142,17 @@ pub struct Limit {
     pub burst: u64,
 }
 
+impl Addresses {
+    /// These; what is inside another of them goes without saying.
+    #[must_use]
+    pub fn new(own: Vec<Prefix>, any_link_local: bool) -> Self {
+        Self {
+            own: address::outermost(own),
+            any_link_local,
+        }
+    }
+}
+
 impl VifPolicy {
     /// Nothing is checked: what governs an interface that nobody has said anything about.
     #[must_use]
@@ -176,10 +188,7 @@ impl VifPolicy {
         Self {
             name: "locked".to_owned(),
             mac_guard: true,
-            addresses: Some(Addresses {
-                own,
-                any_link_local: false,
-            }),
+            addresses: Some(Addresses::new(own, false)),
             ra_guard: true,
             dhcp: Dhcp::Client,
             ip_only: true,

@@ -1,5 +1,6 @@
 //! The commands.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -8,6 +9,7 @@ use broker::daemon;
 
 use crate::config::Config;
 use crate::driver::NetDriver;
+use crate::policy::language::{Policies, Warning};
 use crate::vif::Vifs;
 
 /// What lock files, records of workers and threads are named after.
@@ -20,6 +22,10 @@ const NAME: &str = "netback";
 pub fn serve(options: Serve) -> anyhow::Result<()> {
     daemon::start_log(options.log);
     let config = Config::load(options.config.as_deref())?;
+    let (_policies, warnings) = Policies::load(options.config.as_deref())?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     let driver = NetDriver::new(config, options.hypervisor.clone());
     daemon::serve(NAME, options, driver)
 }
@@ -37,10 +43,50 @@ pub fn work(options: &Worker) -> anyhow::Result<()> {
 /// # Errors
 /// It is none, or cannot be read.
 pub fn check_config(file: Option<PathBuf>) -> anyhow::Result<()> {
-    use std::io::Write;
-
     let file = file.unwrap_or_else(|| crate::config::DEFAULT_FILE.into());
     let config = Config::load(Some(&file))?;
+    let (policies, warnings) = Policies::load(Some(&file))?;
+    tell(&warnings);
     let mut out = std::io::stdout();
-    writeln!(out, "# {} is fine; it means:\n{config}", file.display()).context("standard output")
+    writeln!(out, "# {} is fine; it means:\n{config}", file.display())
+        .and_then(|()| {
+            policies
+                .iter()
+                .try_for_each(|policy| write!(out, "\n{policy}"))
+        })
+        .context("standard output")
+}
+
+/// Says whether policies are ones, and lists them: those of `files`, or of the default files.
+///
+/// # Errors
+/// One makes no sense, or a file cannot be read.
+pub fn check_policies(files: &[PathBuf]) -> anyhow::Result<()> {
+    let (policies, warnings) = if files.is_empty() {
+        Config::load(None)?;
+        Policies::load(None)?
+    } else {
+        for file in files {
+            Config::load(Some(file))?;
+        }
+        Policies::read(files)?
+    };
+    tell(&warnings);
+    let mut out = std::io::stdout();
+    let count = policies.iter().count();
+    writeln!(
+        out,
+        "{count} policies are fine; the first that fits governs:"
+    )
+    .and_then(|()| {
+        let mut summaries = policies.iter().map(|policy| policy.summary());
+        summaries.try_for_each(|summary| writeln!(out, "{summary}"))
+    })
+    .context("standard output")
+}
+
+fn tell(warnings: &[Warning]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
 }

@@ -1,9 +1,15 @@
 //! What a toolstack wants of an interface: the backend directory's keys, parsed.
 //!
-//! `bridge`, `ip` and `script` are the hotplug script's.
+//! All of it is the toolstack's: no guest can write to a backend directory. `script` is for whoever
+//! runs the hotplug script, which reads `bridge`, `ip` and `vlan` as well.
+
+use std::net::IpAddr;
 
 use xenbus::{BackendPath, Store, StoreError, decimal};
 
+use crate::guest::Guest;
+use crate::policy::language::Vif;
+use crate::policy::{Mac, Prefix, Vlan};
 use crate::spec::RateSpec;
 use crate::tap::TapName;
 
@@ -18,6 +24,12 @@ pub struct Wish {
     pub mtu: u16,
     /// `vifname`: the name that the hotplug script gives to the tap.
     pub name: Option<TapName>,
+    /// `ip`: the guest's own addresses, with spaces between them. A policy may add others.
+    pub ip: Vec<Prefix>,
+    /// `bridge`: which one the hotplug script takes.
+    pub bridge: Option<String>,
+    /// `vlan`: what the bridge port is a member of.
+    pub vlan: Option<Vlan>,
 }
 
 /// A key of the backend directory that makes no sense. The toolstack wrote it.
@@ -29,7 +41,12 @@ pub struct BadWish {
     fault: String,
 }
 
-const KEYS: [&str; 5] = ["mac", "rate", "mtu", "vifname", "handle"];
+const KEYS: [&str; 8] = [
+    "mac", "rate", "mtu", "vifname", "handle", "ip", "bridge", "vlan",
+];
+
+/// Addresses in `ip`, at the most.
+const ADDRESSES: usize = 256;
 
 /// The shortest MTU that IPv4 knows, and the longest packet.
 const MTU: std::ops::RangeInclusive<u32> = 68..=65_521;
@@ -51,6 +68,7 @@ impl Wish {
         let mut values = values.into_iter();
         let mut next = || values.next().flatten();
         let (mac, rate, mtu, name, handle) = (next(), next(), next(), next(), next());
+        let (ip, bridge, vlan) = (next(), next(), next());
         if let Some(handle) = handle {
             check_handle(&handle, devid)?;
         }
@@ -59,29 +77,37 @@ impl Wish {
             rate: rate.as_deref().map(parse_rate).transpose()?.flatten(),
             mtu: mtu.as_deref().map_or(Ok(1500), parse_mtu)?,
             name: name.as_deref().map(parse_name).transpose()?,
+            ip: parse_ip(&ip.unwrap_or_default())?,
+            bridge: bridge
+                .and_then(|name| String::from_utf8(name).ok())
+                .filter(|name| !name.is_empty()),
+            vlan: vlan.as_deref().map(parse_vlan).transpose()?.flatten(),
         })
+    }
+
+    /// What policies may ask for: this, and whose it is.
+    #[must_use]
+    pub fn vif(&self, device: &BackendPath, guest: Guest) -> Vif {
+        Vif {
+            domain: guest.name,
+            uuid: guest.uuid,
+            domid: device.frontend.raw(),
+            handle: device.devid,
+            mac: Mac(self.mac),
+            bridge: self.bridge.clone(),
+            ip: self.ip.clone(),
+            vlan: self.vlan.clone(),
+            rate: self.rate,
+        }
     }
 }
 
 /// `00:16:3e:01:02:03`.
 fn parse_mac(value: &[u8]) -> Result<[u8; 6], BadWish> {
-    let fault = || bad("mac", value, "is not an address like 00:16:3e:01:02:03");
-    let text = std::str::from_utf8(value).map_err(|_binary| fault())?;
-    let mut mac = [0; 6];
-    let mut parts = text.split(':');
-    for byte in &mut mac {
-        let part = parts.next().filter(|part| (1..=2).contains(&part.len()));
-        let hex = part.filter(|part| part.bytes().all(|c| c.is_ascii_hexdigit()));
-        *byte = hex
-            .and_then(|part| u8::from_str_radix(part, 16).ok())
-            .ok_or_else(fault)?;
-    }
-    let station = mac[0] & 1 == 0 && mac != [0; 6];
-    match parts.next() {
-        None if station => Ok(mac),
-        None => Err(bad("mac", value, "is the address of a group, or of nobody")),
-        Some(_) => Err(fault()),
-    }
+    let text = String::from_utf8_lossy(value);
+    let mac = text.parse::<Mac>();
+    mac.map(|mac| mac.0)
+        .map_err(|fault| bad("mac", value, &fault.to_string()))
 }
 
 /// `BYTES,MICROSECONDS`; 0 bytes or microseconds mean no limit, as for Linux.
@@ -121,6 +147,41 @@ fn parse_name(value: &[u8]) -> Result<TapName, BadWish> {
     TapName::parse(&text).map_err(|why| bad("vifname", value, &why.to_string()))
 }
 
+/// `192.0.2.7 2001:db8::/64`. An address with a length, whose other bits are not all zero, is that
+/// address alone: `vif-nat` is told so what network it is in.
+fn parse_ip(value: &[u8]) -> Result<Vec<Prefix>, BadWish> {
+    let text = std::str::from_utf8(value);
+    let text = text.map_err(|_binary| bad("ip", value, "is no text"))?;
+    let addresses = text.split_ascii_whitespace().map(|word| {
+        let in_network = || {
+            let (address, len) = word.split_once('/')?;
+            let address: IpAddr = address.parse().ok()?;
+            Prefix::around(address, len.parse().ok()?).map(|_network| Prefix::host(address))
+        };
+        word.parse().or_else(|fault: crate::policy::BadPrefix| {
+            in_network().ok_or_else(|| bad("ip", value, &format!("has a word {fault}")))
+        })
+    });
+    let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
+    if addresses.len() > ADDRESSES {
+        return Err(bad(
+            "ip",
+            value,
+            "has more than 256 addresses: write prefixes",
+        ));
+    }
+    Ok(addresses)
+}
+
+fn parse_vlan(value: &[u8]) -> Result<Option<Vlan>, BadWish> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(value);
+    let vlan = Vlan::parse_xl(&text);
+    vlan.map(Some).map_err(|fault| bad("vlan", value, &fault))
+}
+
 fn bad(key: &'static str, value: &[u8], fault: &str) -> BadWish {
     let value = String::from_utf8_lossy(value.get(..64).unwrap_or(value)).into_owned();
     BadWish {
@@ -149,12 +210,16 @@ mod tests {
         let plain = wish(&[MAC]).unwrap();
         assert_eq!(plain.mac, [0, 0x16, 0x3e, 10, 11, 12]);
         assert_eq!((plain.mtu, plain.rate, plain.name), (1500, None, None));
+        assert_eq!((plain.ip, plain.bridge, plain.vlan), (vec![], None, None));
         let full = wish(&[
             MAC,
             ("rate", "62500,50000"),
             ("mtu", "9000"),
             ("vifname", "web0"),
             ("handle", "3"),
+            ("ip", "192.0.2.7  2001:db8::/64 10.0.0.1/16"),
+            ("bridge", "xenbr0"),
+            ("vlan", "5"),
         ]);
         let full = full.unwrap();
         let rate = RateSpec {
@@ -163,6 +228,11 @@ mod tests {
         };
         assert_eq!((full.mtu, full.rate), (9000, Some(rate)));
         assert_eq!(full.name.unwrap().as_str(), "web0");
+        let ip: Vec<_> = full.ip.iter().map(Prefix::to_string).collect();
+        assert_eq!(ip, ["192.0.2.7", "2001:db8::/64", "10.0.0.1"]);
+        assert_eq!(full.bridge.as_deref(), Some("xenbr0"));
+        assert_eq!(full.vlan, Some(Vlan::Access(5)));
+        assert_eq!(wish(&[MAC, ("ip", "")]).unwrap().ip, []);
         assert_eq!(wish(&[MAC, ("rate", "0,50000")]).unwrap().rate, None);
     }
 
@@ -186,6 +256,11 @@ mod tests {
             ("handle", "3x"),
             ("vifname", "a b"),
             ("vifname", "0123456789abcdef"),
+            ("ip", "192.0.2"),
+            ("ip", "192.0.2.7,192.0.2.8"),
+            ("ip", "192.0.2.7 10.0.0.0/33"),
+            ("vlan", "0"),
+            ("vlan", "10/20"),
         ] {
             let keys = if key == "mac" {
                 vec![(key, value)]

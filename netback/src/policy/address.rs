@@ -25,9 +25,21 @@ pub type Remotes = Vec<Prefix>;
 
 /// A text that is no prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no address or prefix: write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")]
+#[error("{text:?} {fault}")]
 pub struct BadPrefix {
     text: String,
+    fault: String,
+}
+
+/// A text that is no address of one station.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadMac {
+    /// It has another form.
+    #[error("is not an address like 00:16:3e:01:02:03")]
+    Form,
+    /// The group bit is set, or no bit at all.
+    #[error("is the address of a group, or of nobody")]
+    NoStation,
 }
 
 impl Prefix {
@@ -37,6 +49,18 @@ impl Prefix {
         let (bits, number) = number(address);
         let fits = len <= bits && number & !mask(bits, len) == 0;
         fits.then_some(Self { address, len })
+    }
+
+    /// What starts with the first `len` bits of `address`; `None` if there are not so many.
+    #[must_use]
+    pub fn around(address: IpAddr, len: u8) -> Option<Self> {
+        let (bits, number) = number(address);
+        let first = number & mask(bits, len);
+        let address = match address {
+            IpAddr::V4(_) => IpAddr::V4(u32::try_from(first).ok()?.into()),
+            IpAddr::V6(_) => IpAddr::V6(first.into()),
+        };
+        (len <= bits).then_some(Self { address, len })
     }
 
     /// One address.
@@ -78,6 +102,14 @@ impl Prefix {
     }
 }
 
+/// Sorted, without those that are inside another.
+pub(super) fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
+    // One that covers others begins where the first of them does, or before, and is shorter.
+    prefixes.sort();
+    prefixes.dedup_by(|next, kept| kept.covers(next));
+    prefixes
+}
+
 fn number(address: IpAddr) -> (u8, u128) {
     match address {
         IpAddr::V4(v4) => (32, u32::from(v4).into()),
@@ -97,23 +129,30 @@ impl FromStr for Prefix {
     type Err = BadPrefix;
 
     fn from_str(text: &str) -> Result<Self, BadPrefix> {
-        let bad = || BadPrefix {
+        let bad = |fault: String| BadPrefix {
             text: text.chars().take(64).collect(),
+            fault,
         };
+        let no_prefix = || bad(NO_PREFIX.to_owned());
         let (address, len) = match text.split_once('/') {
             Some((address, len)) => (address, Some(len)),
             None => (text, None),
         };
-        let address: IpAddr = address.parse().map_err(|_none| bad())?;
-        match len {
-            None => Ok(Self::host(address)),
-            Some(len) => {
-                let len = len.parse().map_err(|_none| bad())?;
-                Self::new(address, len).ok_or_else(bad)
-            }
-        }
+        let address: IpAddr = address.parse().map_err(|_none| no_prefix())?;
+        let Some(len) = len else {
+            return Ok(Self::host(address));
+        };
+        let len: u8 = len.parse().map_err(|_none| no_prefix())?;
+        Self::new(address, len).ok_or_else(|| match Self::around(address, len) {
+            None => no_prefix(),
+            Some(prefix) => bad(format!(
+                "has bits behind its length: write {prefix} for all of it, or {address} for one"
+            )),
+        })
     }
 }
+
+const NO_PREFIX: &str = "is no address or prefix: write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32";
 
 impl TryFrom<String> for Prefix {
     type Error = BadPrefix;
@@ -143,6 +182,29 @@ impl fmt::Display for Prefix {
 impl fmt::Debug for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+/// Of one station: neither a group's nor all zero.
+impl FromStr for Mac {
+    type Err = BadMac;
+
+    fn from_str(text: &str) -> Result<Self, BadMac> {
+        let mut mac = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut mac {
+            let part = parts.next().filter(|part| (1..=2).contains(&part.len()));
+            let hex = part.filter(|part| part.bytes().all(|c| c.is_ascii_hexdigit()));
+            *byte = hex
+                .and_then(|part| u8::from_str_radix(part, 16).ok())
+                .ok_or(BadMac::Form)?;
+        }
+        let station = mac[0] & 1 == 0 && mac != [0; 6];
+        match parts.next() {
+            None if station => Ok(Self(mac)),
+            None => Err(BadMac::NoStation),
+            Some(_) => Err(BadMac::Form),
+        }
     }
 }
 
@@ -181,6 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_inside_another_goes() {
+        let texts = [
+            "192.0.2.7",
+            "192.0.2.0/24",
+            "::1",
+            "192.0.2.0",
+            "192.0.3.0",
+            "192.0.2.0/24",
+        ];
+        let prefixes = texts.iter().map(|text| text.parse().unwrap()).collect();
+        let kept: Vec<_> = outermost(prefixes).iter().map(Prefix::to_string).collect();
+        assert_eq!(kept, ["192.0.2.0/24", "192.0.3.0", "::1"]);
+    }
+
+    #[test]
     fn what_is_no_prefix_is_named() {
         for text in [
             "",
@@ -194,5 +271,10 @@ mod tests {
             let error = text.parse::<Prefix>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
         }
+        let error = "192.0.2.1/24".parse::<Prefix>().unwrap_err().to_string();
+        assert!(
+            error.ends_with("write 192.0.2.0/24 for all of it, or 192.0.2.1 for one"),
+            "{error}"
+        );
     }
 }

@@ -1,0 +1,123 @@
+//! Which policy governs an interface, and what it then says.
+
+use std::fmt;
+
+use super::entry::Policy;
+use super::matching::Matched;
+use super::profile::Profile;
+use super::source::Origin;
+use super::vif::Vif;
+use crate::policy::{Addresses, Limit, VifPolicy};
+use crate::spec::RateSpec;
+
+/// What governs an interface, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Governed {
+    /// What it may send and receive.
+    pub policy: VifPolicy,
+    /// How much it may transmit: the slower of the toolstack's rate and the policy's.
+    pub rate: Option<RateSpec>,
+    /// Why this policy.
+    pub why: Why,
+}
+
+/// Why a policy governs an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is the first one in the files that the interface fits.
+    Fits {
+        /// Where the policy is.
+        origin: Origin,
+        /// What it starts from.
+        profile: Profile,
+        /// The keys of `match` that decided; none if the policy is for every interface.
+        matched: Vec<Matched>,
+    },
+    /// No policy fits, but the toolstack has given addresses (`ip`): locked.
+    Addressed,
+    /// No policy fits, and there are no addresses: open.
+    Nothing,
+}
+
+/// In what time a policy's rate is paid out: as xl's default, so that bursts are alike.
+const INTERVAL_US: u64 = 50_000;
+/// What Linux lets pass at once, at the least: `Limit::burst`.
+const BURST: u64 = 128 << 10;
+const SECOND_US: u128 = 1_000_000;
+
+/// What the first of `policies` that fits says, or what goes without one.
+pub(super) fn govern(policies: &[Policy], vif: &Vif) -> Governed {
+    let fitting = policies
+        .iter()
+        .find_map(|policy| Some((policy, policy.matching.of(vif)?)));
+    let (mut policy, says_vlan, why) = match fitting {
+        Some((policy, matched)) => {
+            let why = Why::Fits {
+                origin: policy.origin.clone(),
+                profile: policy.profile,
+                matched,
+            };
+            (policy.settings.clone(), policy.says_vlan, why)
+        }
+        None if vif.ip.is_empty() => (Profile::Open.policy(), false, Why::Nothing),
+        None => (Profile::Locked.policy(), false, Why::Addressed),
+    };
+    policy.mac = vif.mac;
+    policy.addresses = policy.addresses.map(|addresses| {
+        let own = addresses.own.into_iter().chain(vif.ip.iter().copied());
+        Addresses::new(own.collect(), addresses.any_link_local)
+    });
+    if let Some(vlan) = vif.vlan.as_ref().filter(|_| !says_vlan) {
+        policy.vlan = vlan.clone();
+    }
+    let rate = slower(vif.rate, &mut policy.limit_out);
+    Governed { policy, rate, why }
+}
+
+/// The slower of both, which becomes the policy's as well if it has one.
+fn slower(wish: Option<RateSpec>, limit: &mut Limit) -> Option<RateSpec> {
+    if limit.bytes == 0 {
+        return wish;
+    }
+    let paced = |bytes: u64| RateSpec {
+        bytes: bytes.div_ceil(1_000_000 / INTERVAL_US),
+        interval_us: INTERVAL_US,
+    };
+    let wished = wish.and_then(|wish| {
+        let bytes = u128::from(wish.bytes) * SECOND_US / u128::from(wish.interval_us.max(1));
+        let bytes = u64::try_from(bytes).ok()?;
+        (bytes < limit.bytes).then_some((wish, bytes.max(1)))
+    });
+    let Some((wish, bytes)) = wished else {
+        return Some(paced(limit.bytes));
+    };
+    // What the worker lets pass at once must not be too much for the kernel.
+    let burst = if limit.burst > 0 { limit.burst } else { BURST };
+    *limit = Limit {
+        bytes,
+        burst: burst.max(wish.bytes),
+        ..*limit
+    };
+    Some(wish)
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => write!(f, "no policy fits, and the toolstack gave no addresses"),
+            Self::Addressed => write!(f, "no policy fits, but the toolstack gave addresses (ip)"),
+            Self::Fits {
+                origin,
+                profile,
+                matched,
+            } => {
+                write!(f, "{origin}, profile {}: ", profile.as_str())?;
+                let matched: Vec<_> = matched.iter().map(Matched::to_string).collect();
+                match matched.as_slice() {
+                    [] => write!(f, "it is for every interface"),
+                    some => write!(f, "{}", some.join(", ")),
+                }
+            }
+        }
+    }
+}
