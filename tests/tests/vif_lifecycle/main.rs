@@ -3,6 +3,7 @@
 
 mod daemons;
 mod nics;
+mod policies;
 mod taps;
 
 use std::sync::Arc;

@@ -39,7 +39,8 @@ pub enum Why {
     Nothing,
 }
 
-/// In what time a policy's rate is paid out: as xl's default, so that bursts are alike.
+/// In what time a policy's rate is paid out, at the most: xl's default. Not more than the burst is
+/// paid out at once, or the kernel would drop what the worker lets pass.
 const INTERVAL_US: u64 = 50_000;
 /// What Linux lets pass at once, at the least: `Limit::burst`.
 const BURST: u64 = 128 << 10;
@@ -79,26 +80,31 @@ fn slower(wish: Option<RateSpec>, limit: &mut Limit) -> Option<RateSpec> {
     if limit.bytes == 0 {
         return wish;
     }
-    let paced = |bytes: u64| RateSpec {
-        bytes: bytes.div_ceil(1_000_000 / INTERVAL_US),
-        interval_us: INTERVAL_US,
-    };
+    let burst = if limit.burst > 0 { limit.burst } else { BURST };
     let wished = wish.and_then(|wish| {
         let bytes = u128::from(wish.bytes) * SECOND_US / u128::from(wish.interval_us.max(1));
         let bytes = u64::try_from(bytes).ok()?;
         (bytes < limit.bytes).then_some((wish, bytes.max(1)))
     });
     let Some((wish, bytes)) = wished else {
-        return Some(paced(limit.bytes));
+        return Some(paced(limit.bytes, burst));
     };
-    // What the worker lets pass at once must not be too much for the kernel.
-    let burst = if limit.burst > 0 { limit.burst } else { BURST };
     *limit = Limit {
         bytes,
         burst: burst.max(wish.bytes),
         ..*limit
     };
     Some(wish)
+}
+
+/// So many bytes a second.
+fn paced(rate: u64, burst: u64) -> RateSpec {
+    let second = 1_000_000;
+    let interval_us = (burst.saturating_mul(second) / rate.max(1)).clamp(1, INTERVAL_US);
+    RateSpec {
+        bytes: rate.saturating_mul(interval_us).div_ceil(second),
+        interval_us,
+    }
 }
 
 impl fmt::Display for Why {

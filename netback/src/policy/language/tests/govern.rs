@@ -164,6 +164,11 @@ fn net_11_the_slower_of_two_rates_holds() {
         burst: 900_000,
     };
     assert_eq!(slower.policy.limit_out, expected);
+    // Not more at once than the kernel lets pass.
+    let fast = alone("rate-out = \"1Gbit/s\"", &vif()).rate.unwrap();
+    assert_eq!(fast, rate(131_000, 1048));
+    let most = alone("rate-out = \"1000Gbit/s\"", &vif()).rate.unwrap();
+    assert_eq!(most, rate(125_000, 1));
     // No number overflows.
     let most = alone(slow, &wish(rate(u64::MAX, 1)));
     assert_eq!(most.rate, policys.rate);

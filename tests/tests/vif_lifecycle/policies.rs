@@ -1,0 +1,94 @@
+//! What policies go by: which files, and what the toolstack says of a guest.
+
+use anyhow::{Context, ensure};
+use netback::guest::Guest as Named;
+use netback::policy::language::Policies;
+use netback::wish::Wish;
+use pv_tests::scene::Scene;
+use pv_tests::toolstack::backend_path;
+use ring_proto::DomId;
+use xenbus::{BackendPath, Class, Permissions};
+
+use super::nic;
+
+const UUID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
+#[test]
+fn con_04_what_governs_is_the_toolstacks_and_not_the_guests() -> anyhow::Result<()> {
+    let mut scene = Scene::networked_without_daemon("")?;
+    let guest = scene.guest()?;
+    let (domid, line) = (guest.domid(), nic(1));
+    scene.toolstack().write_nic_keys(domid, &line)?;
+    let home = format!("/local/domain/{domid}");
+    let backend = backend_path(domid, line.device());
+    let store = scene.toolstack().store();
+    let nodes = [
+        (format!("{home}/name"), "web-1--incoming".to_owned()),
+        (format!("{home}/vm"), format!("/vm/{UUID}")),
+        (format!("{backend}/ip"), "192.0.2.7".to_owned()),
+        (format!("{backend}/bridge"), "xenbr0".to_owned()),
+        (format!("{backend}/vlan"), "5".to_owned()),
+    ];
+    for (path, value) in &nodes {
+        store.write(path, value)?;
+    }
+    // The guest would like to be another one.
+    let mut own = guest.store()?;
+    for (path, _) in &nodes {
+        ensure!(own.write(path, "db-1").is_err(), "the guest writes {path}");
+    }
+    let device = BackendPath {
+        backend: DomId::new(0),
+        class: Class::Vif,
+        frontend: domid,
+        devid: line.handle,
+    };
+    let wish = Wish::read(store, &device)??;
+    let vif = wish.vif(&device, Named::read(store, domid)?);
+    let text = format!(
+        "[[policy]]\nname = \"w\"\nmatch = {{ domain = \"web-1\", uuid = \"{UUID}\", \
+         bridge = \"xenbr0\", domid = {domid}, handle = {} }}",
+        line.handle
+    );
+    let (policies, _) = Policies::parse("policy.toml".as_ref(), &text)?;
+    let governed = policies.govern(&vif);
+    ensure!(governed.policy.name == "w", "{}", governed.why);
+    ensure!(governed.policy.mac.0 == line.mac, "whose address?");
+    let own = governed.policy.addresses.context("no guard")?.own;
+    ensure!(own == ["192.0.2.7".parse()?], "{own:?}");
+    Ok(())
+}
+
+/// As a driver domain sees guests.
+#[test]
+fn con_04_a_guest_whose_name_may_not_be_read_has_none() -> anyhow::Result<()> {
+    let mut scene = Scene::networked_without_daemon("")?;
+    let (guest, reader) = (scene.guest()?, scene.guest()?);
+    let domid = guest.domid();
+    let store = scene.toolstack().store();
+    for key in ["name", "vm"] {
+        let path = format!("/local/domain/{domid}/{key}");
+        store.write(&path, format!("/vm/{UUID}"))?;
+        let private = Permissions::private(DomId::new(0)).readable_by(domid);
+        store.set_permissions(&path, &private)?;
+    }
+    let known = Named::read(store, domid)?;
+    ensure!(known.uuid.is_some() && known.name.is_some(), "{known:?}");
+    let hidden = Named::read(&mut reader.store()?, domid)?;
+    ensure!(hidden == Named::default(), "{hidden:?}");
+    let gone = Named::read(store, DomId::new(99))?;
+    ensure!(gone == Named::default(), "{gone:?}");
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_makes_no_sense_stops_the_daemon_and_is_told_with_its_place() -> anyhow::Result<()>
+{
+    let config = "\n[[policy]]\nname = \"web\"\nip-gard = true\n";
+    let scene = Scene::networked_without_daemon(config)?;
+    let start = scene.daemon_start();
+    let mut daemon = start.spawn(None)?;
+    ensure!(!daemon.wait_exit()?.success(), "it takes anything");
+    daemon.wait_log("netback.toml:4:1: there is no key \"ip-gard\"; did you mean \"ip-guard\"?")?;
+    Ok(())
+}
