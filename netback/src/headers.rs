@@ -311,6 +311,12 @@ mod tests {
         let endless = ipv6(DESTINATION, &[DESTINATION, 0, 0, 0, 0, 0, 0, 0].repeat(9));
         let long = Transport::behind(&endless, 14, IPV6);
         assert_eq!(long, Some(Err(Unread::TooMany)));
+        let mut ninth = [DESTINATION, 0, 0, 0, 0, 0, 0, 0].repeat(8);
+        ninth[56] = FRAGMENT;
+        ninth.extend([UDP, 0, 0, 8, 0, 0, 0, 1]);
+        let ninth = ipv6(DESTINATION, &ninth);
+        let long_and_later = Transport::behind(&ninth, 14, IPV6);
+        assert_eq!(long_and_later, Some(Err(Unread::TooMany)));
         let cut = Transport::behind(&guarded[..55], 14, IPV6);
         assert_eq!(cut, Some(Err(Unread::Broken)));
         assert_eq!(Transport::behind(&guarded, 14, 0x0806), None);
