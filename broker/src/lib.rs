@@ -26,6 +26,7 @@ pub mod hypervisor;
 mod incumbent;
 pub mod instance;
 pub mod message;
+pub mod owner;
 mod pace;
 mod past_errors;
 pub mod preflight;
