@@ -12,9 +12,10 @@ use toml::Spanned;
 
 pub use broker::config::ConfigError;
 use broker::config::{bounded, choice, name};
+use broker::glob::Glob;
 
 use crate::features::{INDIRECT_SEGMENTS_MAX, Offered, QUEUES_MAX, RING_PAGE_ORDER_MAX};
-use crate::image::{Direct, Glob, Policy};
+use crate::image::{Direct, Policy};
 use crate::spec::EngineChoice;
 
 /// Where the configuration is looked for when none is named.

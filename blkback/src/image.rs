@@ -6,7 +6,6 @@
 //! the one open file description that the worker gets. The broker keeps no duplicate: the lock
 //! is gone exactly when the worker's last operation on the file has ended.
 
-mod glob;
 mod lock;
 mod look;
 mod open;
@@ -19,9 +18,10 @@ mod tests;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-pub use self::glob::{Glob, GlobError};
 pub use self::open::{inspect, open};
 pub use self::refusal::Refusal;
+
+use broker::glob::Glob;
 
 use crate::spec::DiscardSpec;
 

@@ -22,6 +22,7 @@ pub mod daemon;
 mod device;
 pub mod driver;
 mod fleet;
+pub mod glob;
 pub mod hypervisor;
 mod incumbent;
 pub mod instance;
