@@ -89,7 +89,7 @@ impl Config {
             .map_err(|error| ConfigError::of_toml(file, text, &error, &KEYS))?;
         let globs = |texts: &[Spanned<String>]| -> Result<Vec<Glob>, ConfigError> {
             let glob = |written: &Spanned<String>| {
-                Glob::parse(written.get_ref())
+                Glob::path(written.get_ref())
                     .map_err(|error| ConfigError::at(file, text, &written.span(), &error))
             };
             texts.iter().map(glob).collect()

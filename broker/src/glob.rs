@@ -1,64 +1,126 @@
-//! Path patterns of the configuration.
+//! Patterns of the configuration, for paths and for names.
 
-/// An absolute path pattern: `*` and `?` stay within one component, `**` crosses them.
+/// A pattern: `?` is one letter and `*` any number of them, neither of them a `/`; `**` is anything.
+/// There are no escapes, and letters that are not ASCII count as their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glob(String);
+pub struct Glob {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Byte(u8),
+    /// `?`
+    One,
+    /// `*`
+    Within,
+    /// `**`
+    Across,
+}
 
 /// Why a text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GlobError {
     /// It could match nothing, because paths are absolute.
-    #[error("`{0}` does not begin with `/`, so it matches no image: write the whole path")]
+    #[error("`{0}` does not begin with `/`, so it matches no path: write the whole path")]
     Relative(String),
-    /// Matching would take too long.
-    #[error("`{0}` has more than 8 `*`: write several patterns")]
-    TooManyStars(String),
+    /// It could match nothing, because the paths it is compared with are real ones.
+    #[error(
+        "`{0}` has `.`, `..` or nothing between two `/`, so it matches no path: write the real path"
+    )]
+    Unreal(String),
+    /// It could match nothing.
+    #[error("an empty pattern matches nothing: leave it out, or write \"*\"")]
+    Empty,
+    /// Matching would cost more than a pattern may.
+    #[error("a pattern of {0} bytes: 4096 are the most")]
+    Long(usize),
 }
 
+/// The longest pattern, in bytes: longer ones match no path.
+const LONGEST: usize = 4096;
+
 impl Glob {
-    /// Parses a pattern.
+    /// Parses a pattern of absolute, real paths.
     ///
     /// # Errors
-    /// The configuration's author can mend both.
-    pub fn parse(text: &str) -> Result<Self, GlobError> {
-        if !text.starts_with('/') {
+    /// The configuration's author can mend all.
+    pub fn path(text: &str) -> Result<Self, GlobError> {
+        let Some(below_root) = text.strip_prefix('/') else {
             return Err(GlobError::Relative(text.to_owned()));
+        };
+        let unreal = |component: &str| matches!(component, "" | "." | "..");
+        if !below_root.is_empty() && below_root.split('/').any(unreal) {
+            return Err(GlobError::Unreal(text.to_owned()));
         }
-        if text.matches('*').count() > 8 {
-            return Err(GlobError::TooManyStars(text.to_owned()));
-        }
-        Ok(Self(text.to_owned()))
+        Self::name(text)
     }
 
-    /// Does the whole path match?
+    /// Parses a pattern of names.
+    ///
+    /// # Errors
+    /// The configuration's author can mend all.
+    pub fn name(text: &str) -> Result<Self, GlobError> {
+        match text.len() {
+            0 => return Err(GlobError::Empty),
+            1..=LONGEST => {}
+            longer => return Err(GlobError::Long(longer)),
+        }
+        let mut parts = Vec::with_capacity(text.len());
+        for byte in text.bytes() {
+            let part = match byte {
+                b'?' => Part::One,
+                b'*' if matches!(parts.last(), Some(Part::Within | Part::Across)) => {
+                    parts.pop();
+                    Part::Across
+                }
+                b'*' => Part::Within,
+                byte => Part::Byte(byte),
+            };
+            parts.push(part);
+        }
+        let text = text.to_owned();
+        Ok(Self { text, parts })
+    }
+
+    /// Does the whole text match? The time is bounded by the product of both lengths, whatever is in
+    /// them: all ways to match are followed at once, none is gone back on.
     #[must_use]
-    pub fn matches(&self, path: &[u8]) -> bool {
-        matches(self.0.as_bytes(), path)
+    pub fn matches(&self, text: &[u8]) -> bool {
+        // Whether what was read so far is matched by that many parts.
+        let mut after = vec![false; self.parts.len() + 1];
+        after[0] = true;
+        self.skip_stars(&mut after);
+        for &byte in text {
+            let before = std::mem::replace(&mut after, vec![false; self.parts.len() + 1]);
+            for (at, &part) in self.parts.iter().enumerate().filter(|(at, _)| before[*at]) {
+                match part {
+                    Part::Byte(wanted) => after[at + 1] |= wanted == byte,
+                    Part::One => after[at + 1] |= byte != b'/',
+                    Part::Within => after[at] |= byte != b'/',
+                    Part::Across => after[at] = true,
+                }
+            }
+            self.skip_stars(&mut after);
+        }
+        after[self.parts.len()]
+    }
+
+    /// A star is content with nothing.
+    fn skip_stars(&self, matched: &mut [bool]) {
+        for (at, part) in self.parts.iter().enumerate() {
+            if matched[at] && matches!(part, Part::Within | Part::Across) {
+                matched[at + 1] = true;
+            }
+        }
     }
 
     /// The pattern as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Backtracks at stars only, of which there are few.
-fn matches(pattern: &[u8], path: &[u8]) -> bool {
-    match pattern {
-        [] => path.is_empty(),
-        [b'*', b'*', rest @ ..] => (0..=path.len()).any(|skip| matches(rest, &path[skip..])),
-        [b'*', rest @ ..] => {
-            let component = path.iter().position(|&c| c == b'/').unwrap_or(path.len());
-            (0..=component).any(|skip| matches(rest, &path[skip..]))
-        }
-        [wanted, rest @ ..] => match path {
-            [c, tail @ ..] => {
-                (c == wanted || (*wanted == b'?' && *c != b'/')) && matches(rest, tail)
-            }
-            [] => false,
-        },
+        &self.text
     }
 }
 
@@ -83,9 +145,12 @@ mod tests {
             ("/a", "/a", true),
             ("/a", "/ab", false),
             ("/ab", "/a", false),
+            ("/**b**b**", "/abab", true),
+            ("/**b**b**", "/aba", false),
+            ("/***", "/a/b", true),
         ];
         for (pattern, path, expected) in cases {
-            let glob = Glob::parse(pattern).unwrap();
+            let glob = Glob::path(pattern).unwrap();
             assert_eq!(
                 glob.matches(path.as_bytes()),
                 expected,
@@ -95,10 +160,29 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_matches_nothing_or_takes_for_ever_is_refused() {
-        assert!(Glob::parse("srv/xen/*").is_err());
-        assert!(Glob::parse("").is_err());
-        assert!(Glob::parse("/*/*/*/*/*/*/*/*/*").is_err());
-        assert!(Glob::parse("/**/**/**/**").is_ok());
+    fn names_need_no_slash() {
+        let web = Glob::name("web-*").unwrap();
+        assert!(web.matches(b"web-1") && web.matches(b"web-"));
+        assert!(!web.matches(b"a-web-1") && !web.matches(b"web-1/2"));
+        let volume = Glob::name("vg0/web-*").unwrap();
+        assert!(volume.matches(b"vg0/web-1") && !volume.matches(b"vg1/web-1"));
+    }
+
+    #[test]
+    fn a_pattern_that_matches_nothing_is_refused() {
+        for nothing in ["srv/xen/*", "", "/srv//xen", "/srv/../xen", "/./a", "/srv/"] {
+            assert!(Glob::path(nothing).is_err(), "{nothing}");
+        }
+        assert_eq!(Glob::name(""), Err(GlobError::Empty));
+        assert!(Glob::name(&"x".repeat(4097)).is_err());
+    }
+
+    #[test]
+    fn many_stars_on_a_long_text_are_as_cheap_as_few() {
+        // Going back on each of 40 stars would take for ever.
+        let glob = Glob::path(&format!("/{}b", "**a".repeat(40))).unwrap();
+        let text = format!("/{}", "a".repeat(4000));
+        assert!(!glob.matches(text.as_bytes()));
+        assert!(glob.matches(format!("{text}b").as_bytes()));
     }
 }

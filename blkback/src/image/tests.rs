@@ -168,7 +168,7 @@ fn the_allow_list_decides_before_the_file_is_touched() {
     let image = dir.file("good.img", 1 << 20);
     let pattern = format!("{}*.img", dir.path("").display());
     let policy = |text: &str| Policy {
-        images: vec![Glob::parse(text).unwrap()],
+        images: vec![Glob::path(text).unwrap()],
         ..Policy::default()
     };
     let wanted = wanted(&image, Access::Exclusive);
@@ -207,7 +207,7 @@ fn blk_18_sharing_is_what_the_configuration_says() {
     let dir = Scratch::new("shared");
     let image = dir.file("cluster.img", 1 << 20);
     let policy = Policy {
-        shared: vec![Glob::parse(image.to_str().unwrap()).unwrap()],
+        shared: vec![Glob::path(image.to_str().unwrap()).unwrap()],
         ..Policy::default()
     };
     let wish = wanted(&image, Access::Exclusive);
