@@ -143,12 +143,12 @@ pub fn bounded<'de, D: Deserializer<'de>, T: TryFrom<i64>>(
     })
 }
 
-fn line(text: &str, span: &Range<usize>) -> usize {
+pub(crate) fn line(text: &str, span: &Range<usize>) -> usize {
     let before = text.get(..span.start).unwrap_or(text);
     1 + before.matches('\n').count()
 }
 
-fn unknown(key: &str, keys: &[&str]) -> String {
+pub(crate) fn unknown(key: &str, keys: &[&str]) -> String {
     let near = keys
         .iter()
         .map(|known| (distance(key, known), *known))

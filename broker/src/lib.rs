@@ -13,6 +13,7 @@
 //! A broker that ends leaves its workers serving. The next one finds them by their records, leaves
 //! their devices alone and can end them.
 
+pub mod acl;
 mod attend;
 pub mod channel;
 pub mod cli;

@@ -3,6 +3,8 @@
 //! Rules of a configuration name guests as administrators do. Its number is the guest's own only as
 //! long as it runs; these two stay.
 
+use std::fmt;
+
 use ring_proto::DomId;
 use xenbus::{Errno, Store, StoreError};
 
@@ -28,6 +30,16 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// A guest of which nothing but the number is asked for.
+    #[must_use]
+    pub const fn numbered(domid: DomId) -> Self {
+        Self {
+            domid,
+            name: None,
+            uuid: None,
+        }
+    }
+
     /// Reads `name` and `vm` of a guest's directory.
     ///
     /// # Errors
@@ -40,6 +52,16 @@ impl Owner {
             name: name.as_deref().and_then(parse_name),
             uuid: vm.as_deref().and_then(parse_vm),
         })
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "guest {}", self.domid)?;
+        match &self.name {
+            Some(name) => write!(f, " ({name:?})"),
+            None => Ok(()),
+        }
     }
 }
 
