@@ -76,7 +76,9 @@ impl Driver for BlockDriver {
     ) -> Result<Vec<Key<'static>>, Refused> {
         let wish = Self::wish(store, device)?;
         if let Some(wanted) = wish.early() {
-            image::inspect(&wanted, &self.config.policy)
+            let policy = &self.config.policy;
+            let guest = policy.acl.owner(store, device.frontend)?;
+            image::inspect(&wanted, policy, &guest)
                 .map_err(|refusal| self.refused(device, &wanted, &refusal))?;
         }
         Ok(features::before_rings(self.offered()))
@@ -100,7 +102,9 @@ impl Driver for BlockDriver {
             vdev: device.devid,
         };
         let wanted = wish.image();
-        let image = image::open(&wanted, &self.config.policy, owner)
+        let policy = &self.config.policy;
+        let guest = policy.acl.owner(store, device.frontend)?;
+        let image = image::open(&wanted, policy, owner, &guest)
             .map_err(|refusal| self.refused(device, &wanted, &refusal))?;
         self.warn_of_large_sectors(store, device, &image)?;
         let spec = self.spec(owner, &wish, &offer, &image);
