@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use broker::acl;
 use broker::cli::{Serve, Worker};
 use clap::{Parser, Subcommand};
 
@@ -30,6 +31,9 @@ pub enum Command {
         /// The file [default: /etc/xen-backends/blkback.toml]
         file: Option<PathBuf>,
     },
+    /// Ask the rules about which guest may have which image.
+    #[command(subcommand)]
+    Acl(acl::Command),
     /// Serve one guest; started by `serve`.
     #[command(hide = true)]
     Worker(Worker),
@@ -69,6 +73,20 @@ mod tests {
             panic!("not a worker");
         };
         assert_eq!((worker.domid, worker.log), (7, Level::Debug));
+    }
+
+    #[test]
+    fn rules_are_asked_by_guest_and_image() {
+        let line = "xen-blkback acl explain --domain web-1 --domid 7 --writable /srv/a.img";
+        let Command::Acl(acl::Command::Explain(ask)) =
+            Cli::try_parse_from(line.split(' ')).unwrap().command
+        else {
+            panic!("not asked");
+        };
+        assert_eq!((ask.domid, ask.object.as_str()), (Some(7), "/srv/a.img"));
+        assert!(ask.writable && ask.domain.as_deref() == Some("web-1"));
+        let reserved = "xen-blkback acl explain --domid 32752 /srv/a.img";
+        assert!(Cli::try_parse_from(reserved.split(' ')).is_err());
     }
 
     #[test]

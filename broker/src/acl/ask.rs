@@ -73,7 +73,13 @@ impl Ask {
         };
         let mut out = std::io::stdout();
         writeln!(out, "{}", acl.explain(request)).context("standard output")?;
-        Ok(acl.judge(request)?)
+        let refused = if self.writable {
+            "refused for writing"
+        } else {
+            "refused"
+        };
+        ensure!(acl.judge(request).is_ok(), "{refused}");
+        Ok(())
     }
 }
 

@@ -72,7 +72,7 @@ impl Rule {
         match &request.owner.uuid {
             _ if self.uuids.is_empty() => Meets::Yes,
             Some(uuid) => met(self.uuids.contains(uuid), "uuid"),
-            None => Meets::Perhaps("the guest's UUID cannot be read from xenstore"),
+            None => Meets::Perhaps("the guest's UUID is not known"),
         }
     }
 
@@ -83,7 +83,7 @@ impl Rule {
                 let name = name.as_bytes();
                 met(self.domains.iter().any(|glob| glob.matches(name)), "domain")
             }
-            None => Meets::Perhaps("the guest's name cannot be read from xenstore"),
+            None => Meets::Perhaps("the guest's name is not known"),
         }
     }
 

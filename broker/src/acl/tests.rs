@@ -146,9 +146,9 @@ fn who_cannot_be_known_is_refused_where_it_matters_and_nowhere_else() {
     for (path, told) in [
         (
             "/b",
-            "/etc/b.toml:4 may be about guest 7 and image \"/b\", but the guest's name",
+            "/etc/b.toml:4 may be about guest 7 and image \"/b\", but the guest's name is not known",
         ),
-        ("/c", "the guest's UUID cannot be read"),
+        ("/c", "but the guest's UUID is not known"),
     ] {
         let refused = judge(&acl, &nobody, &image(path), false).unwrap_err();
         assert!(refused.contains(told), "{refused}");
