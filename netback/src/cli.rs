@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use broker::acl;
 use broker::cli::{Serve, Worker};
 use clap::{Parser, Subcommand};
 
@@ -31,6 +32,9 @@ pub enum Command {
         /// The file [default: /etc/xen-backends/netback.toml]
         file: Option<PathBuf>,
     },
+    /// Ask the rules about which guest may have an interface on which bridge.
+    #[command(subcommand)]
+    Acl(acl::Command),
     /// Serve one guest; started by `serve`.
     #[command(hide = true)]
     Worker(Worker),

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::features;
 use crate::links::{Links, Told};
 use crate::policy::{Mac, VifPolicy};
+use crate::permit::permit;
 use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
 use crate::tap::{Offload, Tap, TapError};
 use crate::wish::Wish;
@@ -79,6 +80,7 @@ impl Driver for NetDriver {
         store: &mut Store,
         device: &BackendPath,
     ) -> Result<Vec<Key<'static>>, Refused> {
+        permit(&self.config.acl, store, device)?;
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         // The hotplug script, which runs at InitWait, looks for it.
         self.links.open(device, &wish)?;
@@ -86,6 +88,7 @@ impl Driver for NetDriver {
     }
 
     fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused> {
+        permit(&self.config.acl, store, device)?;
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         let offered = self.config.offered;
         let offer = NetworkOffer::read(store, device, offered.limits())?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use broker::acl::{Command, Kind, Object};
 use broker::cli::{Serve, Worker};
 use broker::daemon;
 
@@ -43,4 +44,20 @@ pub fn check_config(file: Option<PathBuf>) -> anyhow::Result<()> {
     let config = Config::load(Some(&file))?;
     let mut out = std::io::stdout();
     writeln!(out, "# {} is fine; it means:\n{config}", file.display()).context("standard output")
+}
+
+/// Says what the rules about guests and bridges mean.
+///
+/// # Errors
+/// They are none, or refuse what was asked.
+pub fn acl(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Check { file } => check_config(file),
+        Command::Explain(ask) => {
+            let config = Config::load(ask.config.as_deref())?;
+            let bridge = Object::new(format!("bridge {:?}", ask.object));
+            let bridge = bridge.named(Kind::Bridge, ask.object.as_str());
+            ask.explain(&config.acl, &bridge)
+        }
+    }
 }
