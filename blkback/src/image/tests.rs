@@ -14,6 +14,7 @@ use super::*;
 
 mod acl;
 mod devices;
+mod raw;
 mod scratch;
 
 const OWNER: Owner = Owner {
