@@ -218,7 +218,7 @@ fn summary(spec: &VbdSpec, wish: &Wish, image: &Image) -> String {
         format!("; through the host's page cache, because {why}")
     });
     format!(
-        "connecting {path:?}, {size} MiB{cdrom}, {mode}, {queues} queues of {pages} \
+        "{path:?}, {size} MiB{cdrom}, {mode}, {queues} queues of {pages} \
          pages{persistent}{buffered}"
     )
 }

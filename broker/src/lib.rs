@@ -19,6 +19,7 @@ pub mod channel;
 pub mod cli;
 pub mod config;
 mod connect;
+pub mod control;
 pub mod daemon;
 mod device;
 pub mod driver;

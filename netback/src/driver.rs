@@ -226,7 +226,7 @@ const fn frontend(offer: &NetworkOffer) -> FrontendFeatures {
 fn summary(spec: &VifSpec) -> String {
     let [a, b, c, d, e, f] = spec.mac;
     let mut text = format!(
-        "connecting {:?}, {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, MTU {}, {} queues",
+        "{:?}, {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, MTU {}, {} queues",
         spec.name,
         spec.mtu,
         spec.queues.len()
