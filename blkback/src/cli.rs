@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use broker::acl;
-use broker::cli::{Serve, Worker};
+use broker::cli::{Reach, Serve, Status, Worker};
 use clap::{Parser, Subcommand};
 
 /// Serves the virtual disks of Xen guests from image files and block devices.
@@ -31,6 +31,13 @@ pub enum Command {
         /// The file [default: /etc/xen-backends/blkback.toml]
         file: Option<PathBuf>,
     },
+    /// Show what the running daemon serves.
+    Status(Status),
+    /// Have the running daemon read its configuration again.
+    ///
+    /// Disks that are connected go on as they are: it is for those that come. A file that makes no
+    /// sense changes nothing.
+    Reload(Reach),
     /// Ask the rules about which guest may have which image.
     #[command(subcommand)]
     Acl(acl::Command),

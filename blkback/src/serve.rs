@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use broker::acl::{Command, Kind, Object};
-use broker::cli::{Serve, Worker};
+use broker::cli::{Reach, Serve, Status, Worker};
 use broker::daemon;
 
 use crate::config::Config;
-use crate::driver::BlockDriver;
+use crate::driver::{BlockDriver, RELOAD};
 use crate::image::{self, Refusal};
 use crate::vbd::Vbds;
 
@@ -22,7 +22,7 @@ const NAME: &str = "blkback";
 pub fn serve(options: Serve) -> anyhow::Result<()> {
     daemon::start_log(options.log);
     let config = Config::load(options.config.as_deref())?;
-    let driver = BlockDriver::new(config, options.hypervisor.clone());
+    let driver = BlockDriver::new(config, options.config.clone(), options.hypervisor.clone());
     daemon::serve(NAME, options, driver)
 }
 
@@ -32,6 +32,22 @@ pub fn serve(options: Serve) -> anyhow::Result<()> {
 /// It was not started by a broker, or this host has no memory or threads left.
 pub fn work(options: &Worker) -> anyhow::Result<()> {
     daemon::work(NAME, options, Vbds::new)
+}
+
+/// Shows what the running daemon serves.
+///
+/// # Errors
+/// None runs.
+pub fn status(options: &Status) -> anyhow::Result<()> {
+    daemon::status(NAME, options)
+}
+
+/// Has the running daemon read its configuration again.
+///
+/// # Errors
+/// None runs, or the configuration makes no sense.
+pub fn reload(reach: &Reach) -> anyhow::Result<()> {
+    daemon::tell(NAME, reach, RELOAD)
 }
 
 /// Says whether a configuration is one, and what it means.

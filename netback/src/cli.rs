@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use broker::acl;
-use broker::cli::{Serve, Worker};
+use broker::cli::{Serve, Status, Worker};
 use clap::{Parser, Subcommand};
 
 /// Serves the network interfaces of Xen guests through tap devices.
@@ -32,6 +32,8 @@ pub enum Command {
         /// The file [default: /etc/xen-backends/netback.toml]
         file: Option<PathBuf>,
     },
+    /// Show what the running daemon serves.
+    Status(Status),
     /// Ask the rules about which guest may have an interface on which bridge.
     #[command(subcommand)]
     Acl(acl::Command),

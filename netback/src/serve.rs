@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use broker::acl::{Command, Kind, Object};
-use broker::cli::{Serve, Worker};
+use broker::cli::{Serve, Status, Worker};
 use broker::daemon;
 
 use crate::config::Config;
@@ -31,6 +31,14 @@ pub fn serve(options: Serve) -> anyhow::Result<()> {
 /// It was not started by a broker, or this host has no memory or threads left.
 pub fn work(options: &Worker) -> anyhow::Result<()> {
     daemon::work(NAME, options, Vifs::new)
+}
+
+/// Shows what the running daemon serves.
+///
+/// # Errors
+/// None runs.
+pub fn status(options: &Status) -> anyhow::Result<()> {
+    daemon::status(NAME, options)
 }
 
 /// Says whether a configuration is one, and what it means.
