@@ -19,6 +19,8 @@ use crate::pace::Bucket;
 const CLIENTS: usize = 8;
 /// Connections that are taken in one turn of the event loop.
 const ACCEPTS: usize = 4;
+/// Connections that wait to be taken; more have to try again, which `connect` does for them.
+const BACKLOG: i32 = 16;
 /// Connections, and requests, of all clients together: each costs the broker some time.
 const BURST: u32 = 64;
 const EVERY: Duration = Duration::from_millis(10);
@@ -259,6 +261,9 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
+    // std has the kernel keep thousands that wait: one that asks would wait behind all that came and
+    // went before it.
+    rustix::net::listen(&listener, BACKLOG)?;
     fs::set_permissions(path, Permissions::from_mode(0o660))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
