@@ -272,19 +272,19 @@ mod tests {
         for (text, expected) in [
             (
                 "image = []",
-                ":1: there is no key \"image\"; did you mean \"images\"?",
+                ":1:1: there is no key \"image\"; did you mean \"images\"?",
             ),
             (
                 "\n\nmax_queues = 2",
-                ":3: there is no key \"max_queues\"; did you mean \"max-queues\"?",
+                ":3:1: there is no key \"max_queues\"; did you mean \"max-queues\"?",
             ),
             (
                 "zzz = 1",
-                ":1: there is no key \"zzz\"; the keys are images, shared",
+                ":1:1: there is no key \"zzz\"; the keys are images, shared",
             ),
             (
                 "engine = \"uring\"",
-                ":1: engine = \"uring\": write one of \"auto\", \"io-uring\", \"threads\"",
+                ":1:10: engine = \"uring\": write one of \"auto\", \"io-uring\", \"threads\"",
             ),
             (
                 "direct-io = \"on\"",
@@ -292,7 +292,7 @@ mod tests {
             ),
             (
                 "#\nmax-queues = 0",
-                ":2: max-queues = 0: write a number from 1 to 16",
+                ":2:14: max-queues = 0: write a number from 1 to 16",
             ),
             ("max-queues = 17", "from 1 to 16"),
             ("max-queues = -1", "from 1 to 16"),
@@ -301,16 +301,16 @@ mod tests {
             ("max-indirect-segments = 257", "from 0 to 256"),
             (
                 "max-queues = \"2\"",
-                ":1: invalid type: string \"2\", expected i64",
+                ":1:14: invalid type: string \"2\", expected i64",
             ),
             ("persistent-grants = 1", "expected a boolean"),
             ("images = \"/srv\"", "expected a sequence"),
             (
                 "images = [\n \"srv/*\",\n]",
-                ":2: `srv/*` does not begin with `/`",
+                ":2:2: `srv/*` does not begin with `/`",
             ),
-            ("images = [", ":1: "),
-            ("engine", ":1: "),
+            ("images = [", ":1:11: "),
+            ("engine", ":1:7: "),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with("/etc/test.toml:"), "{text}: {error}");

@@ -1,7 +1,7 @@
 //! Configuration files: how they are found, and how their mistakes are told.
 //!
-//! Every daemon has keys of its own; that a mistake names its place, and what to write instead, is
-//! the same for all.
+//! Every daemon has keys of its own; that a mistake names its line and column, and what to write
+//! instead, is the same for all.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,8 +14,17 @@ use serde::{Deserialize, Deserializer};
 #[derive(Debug)]
 pub struct ConfigError {
     file: PathBuf,
-    line: Option<usize>,
+    place: Option<Place>,
     text: String,
+}
+
+/// Where something stands in a text, as editors count: from 1, columns in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line.
+    pub line: usize,
+    /// The character in it.
+    pub column: usize,
 }
 
 /// The text of `file`; without one, of the default file if that exists: `None` if it does not.
@@ -37,7 +46,7 @@ impl ConfigError {
     pub fn unreadable(file: &Path, error: &std::io::Error) -> Self {
         Self {
             file: file.to_owned(),
-            line: None,
+            place: None,
             text: format!("cannot be read: {error}"),
         }
     }
@@ -52,7 +61,7 @@ impl ConfigError {
     ) -> Self {
         Self {
             file: file.to_owned(),
-            line: Some(line(source, span)),
+            place: Some(Place::of(source, span)),
             text: what.to_string(),
         }
     }
@@ -73,7 +82,7 @@ impl ConfigError {
         };
         Self {
             file: file.to_owned(),
-            line: error.span().map(|span| line(source, &span)),
+            place: error.span().map(|span| Place::of(source, &span)),
             text,
         }
     }
@@ -82,8 +91,8 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
+        if let Some(Place { line, column }) = self.place {
+            write!(f, ":{line}:{column}")?;
         }
         write!(f, ": {}", self.text)
     }
@@ -143,12 +152,22 @@ pub fn bounded<'de, D: Deserializer<'de>, T: TryFrom<i64>>(
     })
 }
 
-pub(crate) fn line(text: &str, span: &Range<usize>) -> usize {
-    let before = text.get(..span.start).unwrap_or(text);
-    1 + before.matches('\n').count()
+impl Place {
+    /// Where `span`, in bytes of `text`, begins.
+    #[must_use]
+    pub fn of(text: &str, span: &Range<usize>) -> Self {
+        let before = text.get(..span.start).unwrap_or(text);
+        let of_line = before.rsplit('\n').next().unwrap_or_default();
+        Self {
+            line: 1 + before.matches('\n').count(),
+            column: 1 + of_line.chars().count(),
+        }
+    }
 }
 
-pub(crate) fn unknown(key: &str, keys: &[&str]) -> String {
+/// That there is no such key: with the one that was probably meant, or with all there are.
+#[must_use]
+pub fn unknown(key: &str, keys: &[&str]) -> String {
     let near = keys
         .iter()
         .map(|known| (distance(key, known), *known))

@@ -12,8 +12,8 @@ use xenbus::{
 use crate::config::Config;
 use crate::features;
 use crate::links::{Links, Told};
-use crate::policy::{Mac, VifPolicy};
 use crate::permit::permit;
+use crate::policy::{Mac, VifPolicy};
 use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
 use crate::tap::{Offload, Tap, TapError};
 use crate::wish::Wish;

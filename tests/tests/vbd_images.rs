@@ -315,6 +315,6 @@ fn a_mistake_in_the_configuration_is_told_with_its_line() -> anyhow::Result<()> 
     let scene = Scene::without_daemon("\nimage = [\"/srv\"]\n")?;
     let mut daemon = scene.daemon_start().spawn(None)?;
     assert!(!daemon.wait_exit()?.success());
-    daemon.wait_log("blkback.toml:2: there is no key \"image\"; did you mean \"images\"?")?;
+    daemon.wait_log("blkback.toml:2:1: there is no key \"image\"; did you mean \"images\"?")?;
     Ok(())
 }

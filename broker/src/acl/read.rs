@@ -12,7 +12,7 @@ use xenbus::DOMID_MAX;
 use super::Acl;
 use super::object::{Dialect, Kind};
 use super::rule::{Effect, Rule};
-use crate::config::{self, ConfigError, choice};
+use crate::config::{self, ConfigError, Place, choice};
 use crate::glob::{Glob, GlobError};
 use crate::owner::parse_uuid;
 
@@ -103,7 +103,7 @@ fn read_rule(entry: &Entry, dialect: Dialect, text: &str) -> Result<Rule, Bad> {
         (false, None) => Effect::Grant,
     };
     Ok(Rule {
-        line: config::line(text, &entry.span()),
+        line: Place::of(text, &entry.span()).line,
         domains: keys.domains,
         uuids: keys.uuids,
         domids: keys.domids,

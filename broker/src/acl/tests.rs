@@ -202,51 +202,51 @@ fn every_mistake_is_named_with_its_line_and_its_remedy() {
     for (text, expected) in [
         (
             "acl-default = \"none\"",
-            ":1: acl-default = \"none\": write one of \"allow\", \"deny\"",
+            ":1:15: acl-default = \"none\": write one of \"allow\", \"deny\"",
         ),
         (
             "[[acl]]\ndomain = \"a\"\npath = \"/a\"",
-            ":3: in [[acl]], there is no key \"path\"; did you mean \"paths\"?",
+            ":3:1: in [[acl]], there is no key \"path\"; did you mean \"paths\"?",
         ),
         (
             "[[acl]]\nbridges = \"a\"",
             "the keys are domain, uuid, domid, paths, volumes, access, deny",
         ),
-        ("[[acl]]\ndomain = 7", ":2: domain: 7 is no text"),
+        ("[[acl]]\ndomain = 7", ":2:10: domain: 7 is no text"),
         (
             "[[acl]]\n\ndomain = []",
-            ":3: domain = [] is about nothing: leave it out to mean everything",
+            ":3:10: domain = [] is about nothing: leave it out to mean everything",
         ),
         ("[[acl]]\ndomain = [\"\"]", "an empty pattern"),
         (
             "[[acl]]\ndomid = 40000",
-            ":2: domid: 40000 is not a number from 0 to 32751",
+            ":2:9: domid: 40000 is not a number from 0 to 32751",
         ),
         (
             "[[acl]]\ndomid = [1, \"x\"]",
             "domid: \"x\" is not a number",
         ),
-        ("[[acl]]\nuuid = \"x\"", ":2: uuid: \"x\" is no UUID like"),
+        ("[[acl]]\nuuid = \"x\"", ":2:8: uuid: \"x\" is no UUID like"),
         (
             "[[acl]]\npaths = \"srv\"",
-            ":2: paths: `srv` does not begin with `/`",
+            ":2:9: paths: `srv` does not begin with `/`",
         ),
         ("[[acl]]\npaths = \"/srv/../etc/*\"", "write the real path"),
         (
             "[[acl]]\nvolumes = \"/dev/vg0/web\"",
-            ":2: volumes: \"/dev/vg0/web\" is no logical volume: write \"GROUP/VOLUME\"",
+            ":2:11: volumes: \"/dev/vg0/web\" is no logical volume: write \"GROUP/VOLUME\"",
         ),
         ("[[acl]]\nvolumes = \"vg0\"", "is no logical volume"),
         (
             "[[acl]]\naccess = \"rw\"",
-            ":2: access = \"rw\": write one of \"read-only\", \"writable\"",
+            ":2:10: access = \"rw\": write one of \"read-only\", \"writable\"",
         ),
-        ("[[acl]]\ndeny = 1", ":2: deny = 1: write true or false"),
+        ("[[acl]]\ndeny = 1", ":2:8: deny = 1: write true or false"),
         (
             "\n[[acl]]\ndeny = true\naccess = \"writable\"",
-            ":2: deny = true and access in one rule",
+            ":2:1: deny = true and access in one rule",
         ),
-        ("acl = 3", ":1: invalid type"),
+        ("acl = 3", ":1:7: invalid type"),
     ] {
         let error = parse_as(Dialect::DISKS, text).unwrap_err().to_string();
         assert!(error.starts_with("/etc/b.toml:"), "{text}: {error}");
