@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use broker::cli::{Serve, Worker};
+use broker::acl;
+use broker::cli::{Reach, Serve, Status, Worker};
 use clap::{Parser, Subcommand};
 
 /// Serves the virtual disks of Xen guests from image files and block devices.
@@ -30,6 +31,16 @@ pub enum Command {
         /// The file [default: /etc/xen-backends/blkback.toml]
         file: Option<PathBuf>,
     },
+    /// Show what the running daemon serves.
+    Status(Status),
+    /// Have the running daemon read its configuration again.
+    ///
+    /// Disks that are connected go on as they are: it is for those that come. A file that makes no
+    /// sense changes nothing.
+    Reload(Reach),
+    /// Ask the rules about which guest may have which image.
+    #[command(subcommand)]
+    Acl(acl::Command),
     /// Serve one guest; started by `serve`.
     #[command(hide = true)]
     Worker(Worker),
@@ -69,6 +80,20 @@ mod tests {
             panic!("not a worker");
         };
         assert_eq!((worker.domid, worker.log), (7, Level::Debug));
+    }
+
+    #[test]
+    fn rules_are_asked_by_guest_and_image() {
+        let line = "xen-blkback acl explain --domain web-1 --domid 7 --writable /srv/a.img";
+        let Command::Acl(acl::Command::Explain(ask)) =
+            Cli::try_parse_from(line.split(' ')).unwrap().command
+        else {
+            panic!("not asked");
+        };
+        assert_eq!((ask.domid, ask.object.as_str()), (Some(7), "/srv/a.img"));
+        assert!(ask.writable && ask.domain.as_deref() == Some("web-1"));
+        let reserved = "xen-blkback acl explain --domid 32752 /srv/a.img";
+        assert!(Cli::try_parse_from(reserved.split(' ')).is_err());
     }
 
     #[test]

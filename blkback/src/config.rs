@@ -10,11 +10,13 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use broker::acl::{self, Acl, Dialect};
 pub use broker::config::ConfigError;
 use broker::config::{bounded, choice, name};
+use broker::glob::Glob;
 
 use crate::features::{INDIRECT_SEGMENTS_MAX, Offered, QUEUES_MAX, RING_PAGE_ORDER_MAX};
-use crate::image::{Direct, Glob, Policy};
+use crate::image::{Direct, Policy};
 use crate::spec::EngineChoice;
 
 /// Where the configuration is looked for when none is named.
@@ -25,7 +27,7 @@ pub const DEFAULT_FILE: &str = "/etc/xen-backends/blkback.toml";
 const QUEUES: usize = 4;
 
 /// The keys there are.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 10] = [
     "images",
     "shared",
     "direct-io",
@@ -34,6 +36,8 @@ const KEYS: [&str; 8] = [
     "max-ring-page-order",
     "max-indirect-segments",
     "persistent-grants",
+    "acl-default",
+    "acl",
 ];
 
 /// What an administrator decides.
@@ -64,6 +68,8 @@ struct File {
     #[serde(deserialize_with = "indirect_segments")]
     max_indirect_segments: u16,
     persistent_grants: bool,
+    acl_default: acl::Fallback,
+    acl: Vec<acl::Entry>,
 }
 
 impl Config {
@@ -88,19 +94,21 @@ impl Config {
             .map_err(|error| ConfigError::of_toml(file, text, &error, &KEYS))?;
         let globs = |texts: &[Spanned<String>]| -> Result<Vec<Glob>, ConfigError> {
             let glob = |written: &Spanned<String>| {
-                Glob::parse(written.get_ref())
+                Glob::path(written.get_ref())
                     .map_err(|error| ConfigError::at(file, text, &written.span(), &error))
             };
             texts.iter().map(glob).collect()
         };
         let (images, shared) = (globs(&parsed.images)?, globs(&parsed.shared)?);
-        Ok(parsed.with_globs(images, shared))
+        let fallback = parsed.acl_default;
+        let acl = Acl::parse(file, text, Dialect::DISKS, &parsed.acl, fallback)?;
+        Ok(parsed.with_rules(images, acl, shared))
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        File::default().with_globs(Vec::new(), Vec::new())
+        File::default().with_rules(Vec::new(), Acl::default(), Vec::new())
     }
 }
 
@@ -124,7 +132,8 @@ impl fmt::Display for Config {
             "max-indirect-segments = {}",
             self.offered.indirect_segments
         )?;
-        write!(f, "persistent-grants = {}", self.offered.persistent)
+        writeln!(f, "persistent-grants = {}", self.offered.persistent)?;
+        write!(f, "{}", self.policy.acl)
     }
 }
 
@@ -140,15 +149,18 @@ impl Default for File {
             max_ring_page_order: RING_PAGE_ORDER_MAX,
             max_indirect_segments: INDIRECT_SEGMENTS_MAX,
             persistent_grants: true,
+            acl_default: acl::Fallback::default(),
+            acl: Vec::new(),
         }
     }
 }
 
 impl File {
-    fn with_globs(self, images: Vec<Glob>, shared: Vec<Glob>) -> Config {
+    fn with_rules(self, images: Vec<Glob>, acl: Acl, shared: Vec<Glob>) -> Config {
         Config {
             policy: Policy {
                 images,
+                acl,
                 shared,
                 direct: self.direct_io,
             },
@@ -223,7 +235,10 @@ mod tests {
                     max-queues = 16\n\
                     max-ring-page-order = 0\n\
                     max-indirect-segments = 32\n\
-                    persistent-grants = false";
+                    persistent-grants = false\n\
+                    acl-default = \"deny\"\n\n\
+                    [[acl]]\ndomain = [\"web-*\"]\npaths = [\"/srv/web/**\"]\n\
+                    access = \"read-only\"";
         assert_eq!(parse(text).unwrap().to_string(), text);
     }
 
@@ -234,10 +249,11 @@ mod tests {
         assert_eq!(shown.to_string(), Config::default().to_string());
         // And every key is explained in it, commented out.
         for key in KEYS {
-            assert!(
-                text.contains(&format!("\n#{key} = ")),
-                "{key} is not explained"
-            );
+            let written = match key {
+                "acl" => "\n#   [[acl]]\n".to_owned(),
+                key => format!("\n#{key} = "),
+            };
+            assert!(text.contains(&written), "{key} is not explained");
         }
         let uncommented: String = text
             .lines()
@@ -245,6 +261,10 @@ mod tests {
             .filter(|l| l.contains(" = ") && !l.starts_with(' '))
             .fold(String::new(), |all, l| all + l + "\n");
         parse(&uncommented).unwrap();
+        let rules = text.lines().filter_map(|line| line.strip_prefix("#   "));
+        let rules: Vec<_> = rules.skip_while(|line| *line != "[[acl]]").collect();
+        let rules = parse(&rules.join("\n")).unwrap().policy.acl.to_string();
+        assert_eq!(rules.matches("[[acl]]").count(), 2, "{rules}");
     }
 
     #[test]

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use broker::control::{self, Answer, Right};
 use broker::message::Blame;
 use broker::{Connection, Driver, Hypervisor, Refused};
 use ring_proto::blkif::Abi;
 use xenbus::{BackendPath, BlockOffer, Class, Connects, Key, OfferLimits, RingOffer, Store};
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_FILE};
 use crate::features::{self, Offered};
 use crate::image::{self, Image, Owner, Refusal, Wanted};
 use crate::spec::{DiskSpec, RingSpec, VbdSpec};
@@ -20,24 +21,32 @@ use crate::wish::Wish;
 /// lock until its last write has landed.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// The command that has the configuration read again.
+pub const RELOAD: &str = "reload";
+
 /// Block devices.
 #[derive(Debug)]
 pub struct BlockDriver {
     config: Config,
+    /// Where it was read; `None`: where it is looked for.
+    file: Option<PathBuf>,
     hypervisor: Hypervisor,
+    /// What frontends were told before they set up their rings, and what is expected of them then.
+    offered: BTreeMap<BackendPath, Offered>,
     /// What connected devices have open, until they begin to close.
     serving: BTreeMap<BackendPath, PathBuf>,
 }
 
 impl BlockDriver {
-    /// Serves disks as `config` says.
+    /// Serves disks as `config` says, which was read from `file`.
     #[must_use]
-    pub const fn new(config: Config, hypervisor: Hypervisor) -> Self {
-        let serving = BTreeMap::new();
+    pub const fn new(config: Config, file: Option<PathBuf>, hypervisor: Hypervisor) -> Self {
         Self {
             config,
+            file,
             hypervisor,
-            serving,
+            offered: BTreeMap::new(),
+            serving: BTreeMap::new(),
         }
     }
 
@@ -55,8 +64,19 @@ impl BlockDriver {
         Wish::read(store, device)?.map_err(Refused::host)
     }
 
-    fn offered(&self) -> Offered {
-        self.config.offered
+    fn offered(&self, device: &BackendPath) -> Offered {
+        let told = self.offered.get(device);
+        told.copied().unwrap_or(self.config.offered)
+    }
+
+    fn reload(&mut self) -> Result<String, Refused> {
+        self.config = Config::load(self.file.as_deref()).map_err(Refused::host)?;
+        let default = Path::new(DEFAULT_FILE);
+        let file = self.file.as_deref().unwrap_or(default);
+        Ok(format!(
+            "{} is read again: it is for disks that are attached from now on",
+            file.display()
+        ))
     }
 }
 
@@ -76,15 +96,18 @@ impl Driver for BlockDriver {
     ) -> Result<Vec<Key<'static>>, Refused> {
         let wish = Self::wish(store, device)?;
         if let Some(wanted) = wish.early() {
-            image::inspect(&wanted, &self.config.policy)
+            let policy = &self.config.policy;
+            let guest = policy.acl.owner(store, device.frontend)?;
+            image::inspect(&wanted, policy, &guest)
                 .map_err(|refusal| self.refused(device, &wanted, &refusal))?;
         }
-        Ok(features::before_rings(self.offered()))
+        self.offered.insert(*device, self.config.offered);
+        Ok(features::before_rings(self.config.offered))
     }
 
     fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused> {
         let wish = Self::wish(store, device)?;
-        let offered = self.offered();
+        let offered = self.offered(device);
         let limits = OfferLimits {
             queues: offered.queues.into(),
             ring_page_order: offered.ring_page_order.into(),
@@ -100,10 +123,12 @@ impl Driver for BlockDriver {
             vdev: device.devid,
         };
         let wanted = wish.image();
-        let image = image::open(&wanted, &self.config.policy, owner)
+        let policy = &self.config.policy;
+        let guest = policy.acl.owner(store, device.frontend)?;
+        let image = image::open(&wanted, policy, owner, &guest)
             .map_err(|refusal| self.refused(device, &wanted, &refusal))?;
         self.warn_of_large_sectors(store, device, &image)?;
-        let spec = self.spec(owner, &wish, &offer, &image);
+        let spec = self.spec(owner, offered, &wish, &offer, &image);
         let summary = summary(&spec, &wish, &image);
         let keys = features::before_connected(offered, wish.drive, &image.shape);
         let path = image.path;
@@ -123,19 +148,48 @@ impl Driver for BlockDriver {
         })
     }
 
+    fn commands(&self) -> &'static [control::Command] {
+        &[control::Command {
+            name: RELOAD,
+            right: Right::Operator,
+        }]
+    }
+
+    fn control(
+        &mut self,
+        _store: &mut Store,
+        request: &control::Request,
+    ) -> Result<Answer, Refused> {
+        match request.command.as_str() {
+            RELOAD => Ok(Answer::from(serde_json::Value::String(self.reload()?))),
+            other => Err(Refused::host(format!("{other} is no command of disks"))),
+        }
+    }
+
     fn closing(&mut self, device: &BackendPath) {
         self.serving.remove(device);
+    }
+
+    fn forgotten(&mut self, device: &BackendPath) {
+        self.offered.remove(device);
     }
 }
 
 impl BlockDriver {
-    fn spec(&self, owner: Owner, wish: &Wish, offer: &BlockOffer, image: &Image) -> VbdSpec {
+    fn spec(
+        &self,
+        owner: Owner,
+        offered: Offered,
+        wish: &Wish,
+        offer: &BlockOffer,
+        image: &Image,
+    ) -> VbdSpec {
         VbdSpec {
             domid: owner.domid,
             vdev: owner.vdev,
             protocol: offer.protocol.clone(),
-            persistent: self.offered().persistent && offer.persistent,
-            max_indirect_segments: self.offered().indirect_segments,
+            persistent: offered.persistent && offer.persistent,
+            max_indirect_segments: offered.indirect_segments,
             disk: DiskSpec {
                 sectors: image.shape.sectors,
                 sector_size: image.shape.sector_size,
@@ -214,7 +268,7 @@ fn summary(spec: &VbdSpec, wish: &Wish, image: &Image) -> String {
         format!("; through the host's page cache, because {why}")
     });
     format!(
-        "connecting {path:?}, {size} MiB{cdrom}, {mode}, {queues} queues of {pages} \
+        "{path:?}, {size} MiB{cdrom}, {mode}, {queues} queues of {pages} \
          pages{persistent}{buffered}"
     )
 }

@@ -6,9 +6,9 @@
 //! the one open file description that the worker gets. The broker keeps no duplicate: the lock
 //! is gone exactly when the worker's last operation on the file has ended.
 
-mod glob;
 mod lock;
 mod look;
+mod names;
 mod open;
 mod refusal;
 mod shape;
@@ -19,9 +19,11 @@ mod tests;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-pub use self::glob::{Glob, GlobError};
-pub use self::open::{inspect, open};
+pub use self::open::{identify, inspect, open};
 pub use self::refusal::Refusal;
+
+use broker::acl::Acl;
+use broker::glob::Glob;
 
 use crate::spec::DiscardSpec;
 
@@ -73,6 +75,8 @@ pub struct Owner {
 pub struct Policy {
     /// Patterns one of which a path must match; empty allows every regular file and block device.
     pub images: Vec<Glob>,
+    /// Which guest may have which image.
+    pub acl: Acl,
     /// Images that several guests may write at once although xl can only say `w`.
     pub shared: Vec<Glob>,
     /// How to open.
@@ -94,7 +98,7 @@ pub enum Direct {
 
 /// An image that is open for one device.
 ///
-/// Having one tells you that the path was allowed, names a regular file or a block device, and
+/// Having one tells you that the path was allowed to its guest, names a regular file or a block device, and
 /// that `file` holds the lock that [`Access`] asks for.
 #[derive(Debug)]
 pub struct Image {

@@ -10,6 +10,9 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(options) => serve::serve(options),
         Command::CheckConfig { file } => serve::check_config(file),
+        Command::Status(options) => serve::status(&options),
+        Command::Reload(reach) => serve::reload(&reach),
+        Command::Acl(command) => serve::acl(command),
         Command::Worker(options) => serve::work(&options),
     };
     match outcome {

@@ -59,6 +59,9 @@ impl<D: Driver> Supervisor<D> {
         }
         let restarts = device.handshake.reconnects();
         let (handshake, actions) = device.handshake.decide(event, &seen);
+        if handshake.phase() != device.handshake.phase() {
+            device.since = now;
+        }
         device.handshake = handshake;
         if handshake.reconnects() > restarts {
             device.backoff.note_restart(now);

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::control::{self, AskError, Request};
 use crate::hypervisor::Hypervisor;
+
+/// Where daemons on real Xen keep their lock files, records and sockets.
+pub const RUN_DIR: &str = "/run/xen-backends";
 
 /// Options of `serve`.
 #[derive(Args, Debug)]
@@ -26,6 +30,35 @@ pub struct Serve {
     /// [default: /run/xen-backends, or DIR/run with `sim:DIR`].
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
+}
+
+/// How to reach a running daemon.
+#[derive(Args, Clone, Debug)]
+pub struct Reach {
+    /// The daemon's run directory.
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+impl Reach {
+    /// Asks the running daemon called `name` and waits for what it says.
+    ///
+    /// # Errors
+    /// There is no answer, or it is no.
+    pub fn ask(&self, name: &str, request: &Request) -> Result<serde_json::Value, AskError> {
+        control::ask(&control::socket(&self.run_dir, name), request)
+    }
+}
+
+/// Options of `status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// How to reach it.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `worker`.

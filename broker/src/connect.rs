@@ -64,7 +64,9 @@ impl<D: Driver> Supervisor<D> {
             Ok(Ordered::Sent) => {
                 let until = now + CONNECT_LIMIT;
                 device.hold = Hold::Connecting { until };
-                device.say(now, Level::INFO, &connection.summary);
+                let text = format!("connecting {}", connection.summary);
+                device.say(now, Level::INFO, &text);
+                device.summary = Some(connection.summary);
             }
             Ok(Ordered::Ending) => {}
             Err(error) => self.lost(path, Blame::Host, format!("no worker: {error}"), now),

@@ -1,13 +1,14 @@
 //! The start of a daemon's two processes, broker and worker.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Level, Serve, Worker};
+use crate::cli::{self, Level, RUN_DIR, Reach, Serve, Worker};
+use crate::control::{Request, STATUS, Status};
 use crate::driver::Driver;
 use crate::hypervisor::{self, Hypervisor};
 use crate::supervisor::{Settings, Supervisor};
@@ -60,6 +61,35 @@ pub fn work<B: Backend>(
     worker::run(link, make(kind))
 }
 
+/// Prints what the running daemon called `name` says of itself and its devices.
+///
+/// # Errors
+/// It does not answer, or nobody reads what is printed.
+pub fn status(name: &str, options: &cli::Status) -> anyhow::Result<()> {
+    let told = options.reach.ask(name, &Request::new(STATUS))?;
+    if options.json {
+        return print(&serde_json::to_string_pretty(&told)?);
+    }
+    let status: Status = serde_json::from_value(told)
+        .context("the daemon is of another version: its status has another form (try --json)")?;
+    print(&status.to_string())
+}
+
+/// Gives the running daemon called `name` a command that needs no arguments, and prints its answer.
+///
+/// # Errors
+/// It does not answer, or says no.
+pub fn tell(name: &str, reach: &Reach, command: &str) -> anyhow::Result<()> {
+    match reach.ask(name, &Request::new(command))? {
+        serde_json::Value::String(text) => print(&text),
+        other => print(&other.to_string()),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{text}").context("standard output")
+}
+
 /// A queue that panics must not leave its guest waiting for ever while the others go on: the broker
 /// sees the whole worker end, and closes what it had.
 fn abort_on_panic() {
@@ -85,7 +115,7 @@ fn allow_open_files() {
 
 fn default_run_dir(hypervisor: &Hypervisor) -> PathBuf {
     match hypervisor {
-        Hypervisor::Xen => PathBuf::from("/run/xen-backends"),
+        Hypervisor::Xen => PathBuf::from(RUN_DIR),
         #[cfg(feature = "sim")]
         Hypervisor::Sim(directory) => directory.join("run"),
     }

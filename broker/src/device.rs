@@ -52,6 +52,12 @@ pub(crate) struct Device {
     pub(crate) backoff: Backoff,
     /// What the hotplug script was given to tell.
     pub(crate) refusal: Option<String>,
+    /// What was connected last.
+    pub(crate) summary: Option<String>,
+    /// What is wrong with it, until it works again.
+    pub(crate) trouble: Option<String>,
+    /// When its handshake came to where it is.
+    pub(crate) since: Instant,
     /// Since when something that passes has been in the way of advertising.
     pub(crate) delayed_since: Option<Instant>,
     /// What it could not be told yet, because the store refused to be read.
@@ -76,6 +82,9 @@ impl Device {
             failure: None,
             backoff: Backoff::default(),
             refusal: None,
+            summary: None,
+            trouble: None,
+            since: now,
             delayed_since: None,
             unheard: Vec::new(),
             wake: None,
@@ -121,6 +130,7 @@ impl Device {
     /// text until the device works again.
     pub(crate) fn fail(&mut self, store: &mut Store, now: Instant, blame: Blame, why: &str) {
         let why = printable(why);
+        self.trouble = Some(why.clone());
         match blame {
             Blame::Guest => self.say(now, tracing::Level::WARN, &why),
             Blame::Host => self.say(now, tracing::Level::ERROR, &why),
@@ -137,6 +147,7 @@ impl Device {
 
     /// The device works: its error node goes.
     pub(crate) fn clear_error(&mut self, store: &mut Store) {
+        self.trouble = None;
         match self.error_node.clear(store) {
             Ok(()) => self.error_told = false,
             Err(error) => tracing::debug!(device = %self, %error, "error node not removed"),

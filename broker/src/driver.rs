@@ -6,6 +6,7 @@ use std::time::Duration;
 use ring_proto::DomId;
 use xenbus::{BackendPath, Class, Connects, Key, OfferError, Store, StoreError};
 
+use crate::control;
 use crate::message::Blame;
 
 /// A kind of device. The supervisor knows when, the driver knows what.
@@ -61,6 +62,26 @@ pub trait Driver {
         &[]
     }
 
+    /// What this daemon can be asked and told over its control socket, besides `status`.
+    fn commands(&self) -> &'static [control::Command] {
+        &[]
+    }
+
+    /// Executes one of its [`commands`](Self::commands), for a client that may.
+    ///
+    /// Everything else waits meanwhile. Devices that have to hear of what has changed do by
+    /// [`adjust`](Self::adjust): see [`control::Answer::and_look_again`].
+    ///
+    /// # Errors
+    /// See [`Refused`]; the text is for the client, and nothing is tried again.
+    fn control(
+        &mut self,
+        _store: &mut Store,
+        request: &control::Request,
+    ) -> Result<control::Answer, Refused> {
+        Err(Refused::host(format!("{} is not known", request.command)))
+    }
+
     /// A device that was connected is on its way out, or lost: what it holds will be free soon.
     fn closing(&mut self, device: &BackendPath);
 
@@ -77,7 +98,7 @@ pub struct Connection {
     pub fds: Vec<OwnedFd>,
     /// Written together with state Connected once the worker serves.
     pub keys: Vec<Key<'static>>,
-    /// For the log: what is connected, in a few words.
+    /// For the log and for `status`: what is connected, in a few words.
     pub summary: String,
 }
 

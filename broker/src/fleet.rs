@@ -17,9 +17,6 @@ use crate::message::{FromWorker, ToWorker};
 use crate::pace::Bucket;
 use crate::worker::{Command, Exit, Worker};
 
-/// Tokens of workers begin here; each guest has two.
-const TOKENS: usize = 16;
-
 /// Reports of one worker: a good one has a few for each queue of each device at once, and then
 /// only as many as its guest may make it connect. One that somebody took over must not keep us from
 /// all others, or fill the store.
@@ -76,6 +73,9 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
+    /// Tokens of workers begin here; each guest has two.
+    pub(crate) const TOKENS: usize = 16;
+
     pub(crate) fn new(command: Command, registry: Registry, run_dir: &Path) -> Self {
         Self {
             command,
@@ -87,7 +87,7 @@ impl Fleet {
 
     /// Which worker a poll token belongs to.
     pub(crate) fn ready(token: Token) -> Option<Ready> {
-        let index = token.0.checked_sub(TOKENS)?;
+        let index = token.0.checked_sub(Self::TOKENS)?;
         let domid = DomId::new(u16::try_from(index / 2).ok()?);
         Some(if index % 2 == 0 {
             Ready::Link(domid)
@@ -98,7 +98,7 @@ impl Fleet {
 
     /// The first token that is nobody's.
     pub(crate) const fn tokens_end() -> usize {
-        TOKENS + 2 * (u16::MAX as usize + 1)
+        Self::TOKENS + 2 * (u16::MAX as usize + 1)
     }
 
     /// Is there a worker to take a device of this guest, or could one be started now?
@@ -261,6 +261,11 @@ impl Fleet {
             .map_or(Ok(()), |member| member.worker.kill())
     }
 
+    /// The process of a guest's worker.
+    pub(crate) fn pid(&self, guest: DomId) -> Option<u32> {
+        Some(self.members.get(&guest)?.worker.pid())
+    }
+
     /// How many devices the guest's worker holds.
     pub(crate) fn devices(&self, guest: DomId) -> usize {
         self.members
@@ -315,7 +320,7 @@ impl Member {
 }
 
 fn tokens(guest: DomId) -> (Token, Token) {
-    let first = TOKENS + 2 * usize::from(guest.raw());
+    let first = Fleet::TOKENS + 2 * usize::from(guest.raw());
     (Token(first), Token(first + 1))
 }
 
@@ -334,7 +339,7 @@ mod tests {
             assert_eq!(Fleet::ready(exit), Some(Ready::Exit(guest)));
             assert!(exit.0 < Fleet::tokens_end());
         }
-        assert_eq!(Fleet::ready(Token(TOKENS - 1)), None);
+        assert_eq!(Fleet::ready(Token(Fleet::TOKENS - 1)), None);
         assert_eq!(Fleet::ready(Token(Fleet::tokens_end())), None);
     }
 

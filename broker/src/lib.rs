@@ -13,19 +13,23 @@
 //! A broker that ends leaves its workers serving. The next one finds them by their records, leaves
 //! their devices alone and can end them.
 
+pub mod acl;
 mod attend;
 pub mod channel;
 pub mod cli;
 pub mod config;
 mod connect;
+pub mod control;
 pub mod daemon;
 mod device;
 pub mod driver;
 mod fleet;
+pub mod glob;
 pub mod hypervisor;
 mod incumbent;
 pub mod instance;
 pub mod message;
+pub mod owner;
 mod pace;
 mod past_errors;
 pub mod preflight;

@@ -16,6 +16,7 @@ use ring_proto::DomId;
 use sd_notify::NotifyState;
 use xenbus::{BackendPath, Event, Store, StoreError};
 
+use crate::control::{CONTROL_TOKENS, Control, ControlError};
 use crate::device::Device;
 use crate::driver::Driver;
 use crate::fleet::{Fleet, Ready};
@@ -31,6 +32,9 @@ use crate::worker::Command;
 
 const STORE: Token = Token(0);
 const SIGNAL: Token = Token(1);
+/// The first of the control socket's.
+const CONTROL: usize = 2;
+const _: () = assert!(CONTROL + CONTROL_TOKENS <= Fleet::TOKENS);
 
 /// The first pause before a lost xenstored is tried again; doubled up to [`STORE_RETRY_MAX`].
 const STORE_RETRY: Duration = Duration::from_millis(100);
@@ -59,6 +63,9 @@ pub enum BrokerError {
     /// Another one runs.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    /// No control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// No xenstore.
     #[error("xenstore")]
     Store(#[from] StoreError),
@@ -70,7 +77,9 @@ pub enum BrokerError {
 /// Serves every device of one class, one worker process per guest.
 #[derive(Debug)]
 pub struct Supervisor<D> {
+    pub(crate) name: &'static str,
     pub(crate) driver: D,
+    pub(crate) control: Control,
     pub(crate) store: Store,
     pub(crate) own_domain: DomId,
     pub(crate) devices: BTreeMap<BackendPath, Device>,
@@ -118,8 +127,13 @@ impl<D: Driver> Supervisor<D> {
         let own_domain = store.own_domain()?;
         store.watch(&driver.class().directory(own_domain), BACKEND)?;
         store.watch("@releaseDomain", RELEASE)?;
+        let registry = registry.try_clone()?;
+        let now = Instant::now();
+        let control = Control::listen(&settings.run_dir, settings.name, registry, CONTROL, now)?;
         let mut supervisor = Self {
+            name: settings.name,
             driver,
+            control,
             store,
             own_domain,
             devices: BTreeMap::new(),
@@ -173,9 +187,11 @@ impl<D: Driver> Supervisor<D> {
                         return Ok(());
                     }
                     STORE => {}
+                    token if self.control.owns(token) => self.serve_control(token),
                     token => self.wake_by(token)?,
                 }
             }
+            self.control.tidy(Instant::now());
             self.settle();
         }
     }
@@ -279,12 +295,13 @@ impl<D: Driver> Supervisor<D> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let retry = self.store_retry.map(|(at, _)| at);
+        let always = retry.into_iter().chain(self.control.next_deadline());
         if !self.store.is_connected() {
             // Nothing else can be done without the store.
-            return retry;
+            return always.min();
         }
         let devices = self.devices.values().filter_map(|device| device.wake);
-        devices.chain(self.rescan_after).chain(retry).min()
+        devices.chain(self.rescan_after).chain(always).min()
     }
 
     /// Notes that a store operation failed; a lost connection is mended by and by.

@@ -1,11 +1,11 @@
 //! The calls of this crate that no safe wrapper offers.
 #![expect(
     unsafe_code,
-    reason = "close_range and signal handlers have no safe wrapper"
+    reason = "close_range, signal handlers and who is at a socket's other end have no safe wrapper"
 )]
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -64,4 +64,69 @@ extern "C" fn on_end_request(_signal: libc::c_int) {
         libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len());
         *errno = before;
     }
+}
+
+/// User and group of the process that made a connection (`SO_PEERCRED`).
+///
+/// Not rustix's, which takes the process id to be one: it is 0 for a process that we cannot see.
+///
+/// # Errors
+/// Not a connected Unix socket.
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let mut credentials = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = socklen(size_of::<libc::ucred>())?;
+    // SAFETY: the kernel writes at most `length` bytes to `credentials`, which lives across the call.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    match outcome {
+        0 => Ok((credentials.uid, credentials.gid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The supplementary groups of the process that made a connection (`SO_PEERGROUPS`).
+///
+/// # Errors
+/// Not a connected Unix socket.
+pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0_u32; 64];
+    loop {
+        let mut length = socklen(size_of_val(&groups[..]))?;
+        // SAFETY: the kernel writes at most `length` bytes, which is what `groups` has.
+        let outcome = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let count = usize::try_from(length).map_err(io::Error::other)? / size_of::<u32>();
+        if outcome == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // Then `length` says how much there is.
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}
+
+fn socklen(bytes: usize) -> io::Result<libc::socklen_t> {
+    libc::socklen_t::try_from(bytes).map_err(io::Error::other)
 }

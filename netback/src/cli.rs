@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use broker::cli::{Serve, Worker};
+use broker::acl;
+use broker::cli::{Serve, Status, Worker};
 use clap::{Parser, Subcommand};
 
 /// Serves the network interfaces of Xen guests through tap devices.
@@ -34,6 +35,11 @@ pub enum Command {
     /// Ask what policies say: what interfaces may send and receive.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Show what the running daemon serves.
+    Status(Status),
+    /// Ask the rules about which guest may have an interface on which bridge.
+    #[command(subcommand)]
+    Acl(acl::Command),
     /// Serve one guest; started by `serve`.
     #[command(hide = true)]
     Worker(Worker),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZero;
 use std::path::Path;
 
+use broker::acl::{self, Acl, Dialect};
 pub use broker::config::ConfigError;
 use broker::config::bounded;
 use serde::{Deserialize, Deserializer};
@@ -18,7 +19,7 @@ pub const DEFAULT_FILE: &str = "/etc/xen-backends/netback.toml";
 const QUEUES: usize = 4;
 
 /// The keys there are. Policies have a [language of their own](crate::policy::language).
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 14] = [
     "max-queues",
     "gso-floor",
     "queue-length",
@@ -30,6 +31,8 @@ const KEYS: [&str; 12] = [
     "split-event-channels",
     "control-ring",
     "xdp-headroom",
+    "acl-default",
+    "acl",
     POLICY,
 ];
 
@@ -46,6 +49,8 @@ pub struct Config {
     pub queue_length: u32,
     /// Packets that a guest may transmit through one interface in a second; 0: any number.
     pub packet_rate: u32,
+    /// Which guest may have an interface on which bridge.
+    pub acl: Acl,
 }
 
 /// The file as it is written. The names of these fields are the keys.
@@ -68,6 +73,8 @@ struct File {
     split_event_channels: bool,
     control_ring: bool,
     xdp_headroom: bool,
+    acl_default: acl::Fallback,
+    acl: Vec<acl::Entry>,
     policy: serde::de::IgnoredAny,
 }
 
@@ -91,7 +98,12 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let parsed: File = toml::from_str(text)
             .map_err(|error| ConfigError::of_toml(file, text, &error, &KEYS))?;
-        Ok(parsed.into())
+        let fallback = parsed.acl_default;
+        let acl = Acl::parse(file, text, Dialect::INTERFACES, &parsed.acl, fallback)?;
+        Ok(Self {
+            acl,
+            ..parsed.into()
+        })
     }
 }
 
@@ -114,7 +126,8 @@ impl fmt::Display for Config {
         writeln!(f, "multicast-control = {}", offered.multicast_control)?;
         writeln!(f, "split-event-channels = {}", offered.split_event_channels)?;
         writeln!(f, "control-ring = {}", offered.control_ring)?;
-        write!(f, "xdp-headroom = {}", offered.xdp_headroom)
+        writeln!(f, "xdp-headroom = {}", offered.xdp_headroom)?;
+        write!(f, "{}", self.acl)
     }
 }
 
@@ -133,6 +146,8 @@ impl Default for File {
             split_event_channels: true,
             control_ring: true,
             xdp_headroom: true,
+            acl_default: acl::Fallback::default(),
+            acl: Vec::new(),
             policy: serde::de::IgnoredAny,
         }
     }
@@ -154,6 +169,7 @@ impl From<File> for Config {
             gso_floor: file.gso_floor,
             queue_length: file.queue_length,
             packet_rate: file.packet_rate,
+            acl: Acl::default(),
         }
     }
 }
@@ -188,7 +204,8 @@ mod tests {
         let text = "max-queues = 16\ngso-floor = 512\nqueue-length = 16\npacket-rate = 50\nscatter-gather = false\n\
                     segmentation-offload = false\nchecksum-offload = false\n\
                     multicast-control = false\nsplit-event-channels = false\ncontrol-ring = false\n\
-                    xdp-headroom = false";
+                    xdp-headroom = false\nacl-default = \"deny\"\n\n\
+                    [[acl]]\ndomain = [\"web-*\"]\nbridges = [\"xenbr0\"]\ndeny = false";
         assert_eq!(parse(text).unwrap().to_string(), text);
         assert_eq!(Config::default().to_string().matches("= true").count(), 7);
     }
@@ -198,10 +215,11 @@ mod tests {
         let text = include_str!("../../systemd/netback.toml");
         assert_eq!(parse(text).unwrap(), Config::default());
         for key in KEYS.into_iter().filter(|key| *key != POLICY) {
-            assert!(
-                text.contains(&format!("\n#{key} = ")),
-                "{key} is not explained"
-            );
+            let written = match key {
+                "acl" => "\n#   [[acl]]\n".to_owned(),
+                key => format!("\n#{key} = "),
+            };
+            assert!(text.contains(&written), "{key} is not explained");
         }
         // The number of queues is that of this host's CPUs.
         let shown = text.lines().filter_map(|line| line.strip_prefix('#'));
@@ -211,6 +229,10 @@ mod tests {
         let mut default = Config::default();
         default.offered.queues = 4;
         assert_eq!(shown.join("\n"), default.to_string());
+        let rules = text.lines().filter_map(|line| line.strip_prefix("#   "));
+        let rules: Vec<_> = rules.skip_while(|line| *line != "[[acl]]").collect();
+        let rules = parse(&rules.join("\n")).unwrap().acl.to_string();
+        assert_eq!(rules.matches("[[acl]]").count(), 2, "{rules}");
     }
 
     #[test]

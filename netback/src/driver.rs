@@ -12,6 +12,7 @@ use xenbus::{
 use crate::config::Config;
 use crate::features;
 use crate::links::{Links, Told};
+use crate::permit::permit;
 use crate::policy::{Mac, VifPolicy};
 use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
 use crate::tap::{Offload, Tap, TapError};
@@ -79,6 +80,7 @@ impl Driver for NetDriver {
         store: &mut Store,
         device: &BackendPath,
     ) -> Result<Vec<Key<'static>>, Refused> {
+        permit(&self.config.acl, store, device)?;
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         // The hotplug script, which runs at InitWait, looks for it.
         self.links.open(device, &wish)?;
@@ -86,6 +88,7 @@ impl Driver for NetDriver {
     }
 
     fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused> {
+        permit(&self.config.acl, store, device)?;
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         let offered = self.config.offered;
         let offer = NetworkOffer::read(store, device, offered.limits())?;
@@ -223,7 +226,7 @@ const fn frontend(offer: &NetworkOffer) -> FrontendFeatures {
 fn summary(spec: &VifSpec) -> String {
     let [a, b, c, d, e, f] = spec.mac;
     let mut text = format!(
-        "connecting {:?}, {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, MTU {}, {} queues",
+        "{:?}, {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, MTU {}, {} queues",
         spec.name,
         spec.mtu,
         spec.queues.len()

@@ -50,6 +50,7 @@ pub mod metrics;
 pub mod multicast;
 mod news;
 pub mod part;
+mod permit;
 pub mod policy;
 pub mod queue;
 pub mod scratch;

@@ -11,6 +11,8 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::serve(options),
         Command::CheckConfig { file } => serve::check_config(file),
         Command::Policy(PolicyCommand::Check { files }) => serve::check_policies(&files),
+        Command::Status(options) => serve::status(&options),
+        Command::Acl(command) => serve::acl(command),
         Command::Worker(options) => serve::work(&options),
     };
     match outcome {

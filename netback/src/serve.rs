@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use broker::cli::{Serve, Worker};
+use broker::acl::{Command, Kind, Object};
+use broker::cli::{Serve, Status, Worker};
 use broker::daemon;
 
 use crate::config::Config;
@@ -36,6 +37,14 @@ pub fn serve(options: Serve) -> anyhow::Result<()> {
 /// It was not started by a broker, or this host has no memory or threads left.
 pub fn work(options: &Worker) -> anyhow::Result<()> {
     daemon::work(NAME, options, Vifs::new)
+}
+
+/// Shows what the running daemon serves.
+///
+/// # Errors
+/// None runs.
+pub fn status(options: &Status) -> anyhow::Result<()> {
+    daemon::status(NAME, options)
 }
 
 /// Says whether a configuration is one, and what it means.
@@ -88,5 +97,21 @@ pub fn check_policies(files: &[PathBuf]) -> anyhow::Result<()> {
 fn tell(warnings: &[Warning]) {
     for warning in warnings {
         eprintln!("warning: {warning}");
+    }
+}
+
+/// Says what the rules about guests and bridges mean.
+///
+/// # Errors
+/// They are none, or refuse what was asked.
+pub fn acl(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Check { file } => check_config(file),
+        Command::Explain(ask) => {
+            let config = Config::load(ask.config.as_deref())?;
+            let bridge = Object::new(format!("bridge {:?}", ask.object));
+            let bridge = bridge.named(Kind::Bridge, ask.object.as_str());
+            ask.explain(&config.acl, &bridge)
+        }
     }
 }

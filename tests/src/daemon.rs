@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use broker::control::{self, Request, Status};
 use ring_proto::DomId;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -26,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Daemon {
     child: Option<Child>,
     run_dir: PathBuf,
+    program: Program,
     log: Arc<Log>,
 }
 
@@ -135,6 +137,7 @@ impl Start {
         Ok(Daemon {
             child: Some(child),
             run_dir: self.run_dir.clone(),
+            program: self.program,
             log,
         })
     }
@@ -196,6 +199,34 @@ impl Daemon {
     /// There is none within ten seconds.
     pub fn wait_log(&self, text: &str) -> anyhow::Result<String> {
         self.log.wait(text, Duration::from_secs(10))
+    }
+
+    /// Its control socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        control::socket(&self.run_dir, self.program.package())
+    }
+
+    /// What it says of itself and its devices.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn status(&self) -> anyhow::Result<Status> {
+        let told = control::ask(&self.socket(), &Request::new(control::STATUS))?;
+        Ok(serde_json::from_value(told)?)
+    }
+
+    /// Runs its program with these arguments, for this daemon; what it prints.
+    ///
+    /// # Errors
+    /// It fails; the text is what it says.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(self.program.binary()?);
+        command.args(arguments).arg("--run-dir").arg(&self.run_dir);
+        let output = command.output().context("cannot run the program")?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}", told.trim_end());
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// The processes that serve a guest, from the records the daemon keeps.

@@ -98,6 +98,22 @@ impl Scene {
         })
     }
 
+    /// The same with this configuration, before the daemon is started.
+    #[must_use]
+    pub fn configured(mut self, config: &str) -> Self {
+        config.clone_into(&mut self.config);
+        self
+    }
+
+    /// `xl rename`.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub fn rename(&mut self, guest: &Guest, name: &str) -> anyhow::Result<()> {
+        let key = format!("/local/domain/{}/name", guest.domid());
+        Ok(self.toolstack.store().write(&key, name)?)
+    }
+
     /// How this scene's daemon is started.
     #[must_use]
     pub fn daemon_start(&self) -> Start {

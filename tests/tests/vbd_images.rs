@@ -7,6 +7,7 @@ use anyhow::ensure;
 use pv_tests::frontend::{Load, Model, Plan, Shape};
 use pv_tests::scene::{Scene, check_image};
 use pv_tests::toolstack::{DiskLine, XVDA};
+use xenbus::Permissions;
 
 /// 4 MiB.
 const SECTORS: usize = 8192;
@@ -129,6 +130,89 @@ fn only_images_that_an_administrator_allows_are_opened() -> anyhow::Result<()> {
         shown.contains("matched by no pattern of `images`"),
         "{shown}"
     );
+    scene.no_wrong_done()
+}
+
+/// A guest gets what rules give it, as xl shows and the log says, and nobody else minds.
+#[test]
+fn rules_decide_which_guest_gets_which_image() -> anyhow::Result<()> {
+    let scene = Scene::without_daemon("")?;
+    let images = scene.image_path("").display().to_string();
+    let mut scene = scene.configured(&format!(
+        "acl-default = \"deny\"\n\n\
+         [[acl]]\ndomain = \"web-*\"\npaths = \"{images}web*.img\"\n\n\
+         [[acl]]\npaths = \"{images}tools.img\"\naccess = \"read-only\"\n"
+    ));
+    scene.start_daemon()?;
+    let mut model = Model::filled(1, SECTORS);
+    let tools_model = Model::filled(2, SECTORS);
+    let image = scene.image("web1.img", &model)?;
+    let tools = scene.image("tools.img", &tools_model)?;
+    let db = scene.image("db.img", &tools_model)?;
+    let (web, other) = (scene.guest()?, scene.guest()?);
+    scene.rename(&web, "web-1")?;
+    let line = |at: u32, image| DiskLine::image(XVDA + 16 * at, image);
+    let mut front = scene.connect(&web, &line(0, &image), Shape::LINUX)?;
+    let config = scene.machine().dir().join("blkback.toml");
+    let config = config.display();
+
+    let refused: [(_, _, String); 4] = [
+        (
+            &web,
+            line(1, &db),
+            format!("acl-default = \"deny\" in {config}"),
+        ),
+        (&web, line(2, &tools), format!("{config}:7 grants guest")),
+        (
+            &other,
+            line(0, &image),
+            format!("acl-default = \"deny\" in {config}"),
+        ),
+        (&other, line(1, &tools), "for reading only".into()),
+    ];
+    for (guest, line, told) in refused {
+        let shown = scene.toolstack().attach(guest.domid(), &line);
+        let shown = shown.expect_err("it is not for it").to_string();
+        let who = format!("guest {} ", guest.domid());
+        for part in [told.as_str(), &who, &line.target.display().to_string()] {
+            ensure!(shown.contains(part), "xl shows {shown:?}, not {part:?}");
+        }
+        scene.daemon()?.wait_log(&told)?;
+        // The guest's other disk, if it has one, goes on.
+        Load::new(&mut front, &mut model, Plan::MIXED).run(50)?;
+    }
+
+    // Read-only is what the rule grants, and a new name is a new guest.
+    scene.connect(&web, &line(2, &tools).read_only(), Shape::LINUX)?;
+    front.close()?;
+    scene.toolstack().detach(web.domid(), XVDA)?;
+    scene.rename(&other, "web-2")?;
+    let mut front = scene.connect(&other, &line(0, &image), Shape::LINUX)?;
+    Load::new(&mut front, &mut model, Plan::MIXED).run(50)?;
+    front.close()?;
+    check_image(&image, &model)?;
+    scene.no_wrong_done()
+}
+
+#[test]
+fn a_guest_whose_name_cannot_be_believed_gets_nothing_that_depends_on_it() -> anyhow::Result<()> {
+    let mut scene = Scene::start("[[acl]]\ndomain = \"db\"\ndeny = true")?;
+    let model = Model::filled(1, SECTORS);
+    let image = scene.image("a.img", &model)?;
+    let guest = scene.guest()?;
+    let name = format!("/local/domain/{}/name", guest.domid());
+    let writable = Permissions::private(guest.domid());
+    scene
+        .toolstack()
+        .store()
+        .set_permissions(&name, &writable)?;
+    let shown = scene.attach(&guest, &DiskLine::image(XVDA, &image));
+    let shown = shown.expect_err("it could have named itself").to_string();
+    assert!(
+        shown.contains("blkback.toml:1 may be about guest"),
+        "{shown}"
+    );
+    assert!(shown.contains("the guest's name is not known"), "{shown}");
     scene.no_wrong_done()
 }
 

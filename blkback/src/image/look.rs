@@ -1,23 +1,24 @@
 //! The look before the open: is this a path and a file that a guest may get?
 
-use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use broker::acl::{Object, Request};
+use broker::owner::Owner;
 use rustix::fs::{
     CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, major, minor, openat2,
 };
 use rustix::io::Errno;
 
-use super::{DeviceNumber, Policy, Refusal, Wanted};
+use super::{Access, DeviceNumber, Policy, Refusal, Wanted, names};
 
 /// A file that was looked at, not opened: nothing has happened to it, and what is opened
 /// through `handle` is this and nothing that took its name since.
 ///
 /// Having one tells you that it is a regular file with one name on a storage file system, or a
-/// block device, and that the configuration allows it.
+/// block device, and that the configuration allows it to its guest.
 #[derive(Debug)]
 pub(super) struct Seen {
     /// An `O_PATH` descriptor.
@@ -28,11 +29,11 @@ pub(super) struct Seen {
     pub(super) block_device: Option<DeviceNumber>,
 }
 
-/// Looks at what a toolstack wants.
+/// Looks at what a toolstack wants for `guest`.
 ///
 /// # Errors
 /// BLK-17's table: everything that is not plainly a disk.
-pub(super) fn look(wanted: &Wanted, policy: &Policy) -> Result<Seen, Refusal> {
+pub(super) fn look(wanted: &Wanted, policy: &Policy, guest: &Owner) -> Result<Seen, Refusal> {
     let path = &wanted.path;
     check_path(path)?;
     if !policy.images.is_empty()
@@ -58,11 +59,37 @@ pub(super) fn look(wanted: &Wanted, policy: &Policy) -> Result<Seen, Refusal> {
             named: named.to_string(),
         });
     }
-    Ok(Seen {
+    let seen = Seen {
         handle,
         path: path.clone(),
         block_device,
-    })
+    };
+    if !policy.acl.is_open() {
+        let request = Request {
+            owner: guest,
+            object: &seen.object()?,
+            writable: wanted.access != Access::ReadOnly,
+        };
+        policy.acl.judge(request)?;
+    }
+    Ok(seen)
+}
+
+impl Seen {
+    /// What it is for the rules about who may have it.
+    pub(super) fn object(&self) -> Result<Object, Refusal> {
+        let path = &self.path;
+        let real = names::real_path(self.handle.as_fd()).map_err(|error| Refusal::System {
+            path: path.clone(),
+            doing: "finding its real path",
+            error,
+        })?;
+        let real = real.ok_or_else(|| Refusal::Missing { path: path.clone() })?;
+        Ok(match self.block_device {
+            Some(number) => names::of_device(path, &real, number),
+            None => names::of_file(path, &real),
+        })
+    }
 }
 
 /// Where the kernel keeps the node of a block device (`/dev/dm-3` for 253:3).
@@ -73,13 +100,7 @@ pub(super) fn device_path(number: DeviceNumber) -> Result<PathBuf, Refusal> {
     let no_device = || Refusal::NoDevice {
         number: number.to_string(),
     };
-    let uevent =
-        std::fs::read(format!("/sys/dev/block/{number}/uevent")).map_err(|_absent| no_device())?;
-    let name = uevent
-        .split(|&c| c == b'\n')
-        .find_map(|line| line.strip_prefix(b"DEVNAME="))
-        .ok_or_else(no_device)?;
-    Ok(Path::new("/dev").join(OsString::from_vec(name.to_vec())))
+    names::node(&Path::new("/sys/dev/block").join(number.to_string())).ok_or_else(no_device)
 }
 
 /// Refuses what hides where it leads, before the kernel is asked.
@@ -176,6 +197,12 @@ fn check_file(path: &Path, handle: &OwnedFd, stat: &Stat) -> Result<(), Refusal>
         return Err(Refusal::NotStorage {
             path: path.to_owned(),
             file_system,
+        });
+    }
+    if stat.st_nlink == 0 {
+        // Removed since it was found.
+        return Err(Refusal::Missing {
+            path: path.to_owned(),
         });
     }
     if stat.st_nlink > 1 {

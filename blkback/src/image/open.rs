@@ -4,6 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use broker::acl::Object;
+use broker::owner::Owner as Guest;
+use ring_proto::DomId;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -16,9 +19,9 @@ use super::{Access, Direct, Image, Owner, Policy, Refusal, Shape, Wanted, lock, 
 ///
 /// # Errors
 /// As [`open`], as far as can be told.
-pub fn inspect(wanted: &Wanted, policy: &Policy) -> Result<Shape, Refusal> {
+pub fn inspect(wanted: &Wanted, policy: &Policy, guest: &Guest) -> Result<Shape, Refusal> {
     let wanted = resolved(wanted, policy)?;
-    let seen = look(&wanted, policy)?;
+    let seen = look(&wanted, policy, guest)?;
     let file =
         reopen(&seen, OFlags::RDONLY).map_err(|errno| refused(&seen, Access::ReadOnly, errno))?;
     let free =
@@ -29,14 +32,33 @@ pub fn inspect(wanted: &Wanted, policy: &Policy) -> Result<Shape, Refusal> {
     shape::measure(file.as_fd(), &seen.path, seen.block_device.is_some())
 }
 
-/// Opens, locks and measures an image for one device.
+/// What an image is to the rules about who may have it.
+///
+/// # Errors
+/// It is no image.
+pub fn identify(path: &Path) -> Result<Object, Refusal> {
+    let wanted = Wanted {
+        path: path.to_owned(),
+        device_number: None,
+        access: Access::ReadOnly,
+        discard: false,
+    };
+    look(&wanted, &Policy::default(), &Guest::numbered(DomId::new(0)))?.object()
+}
+
+/// Opens, locks and measures an image for one device of a guest.
 ///
 /// # Errors
 /// Everything that BLK-17, BLK-18 and the measures forbid. [`Refusal::may_pass`] says whether to
 /// try again.
-pub fn open(wanted: &Wanted, policy: &Policy, owner: Owner) -> Result<Image, Refusal> {
+pub fn open(
+    wanted: &Wanted,
+    policy: &Policy,
+    owner: Owner,
+    guest: &Guest,
+) -> Result<Image, Refusal> {
     let wanted = resolved(wanted, policy)?;
-    let seen = look(&wanted, policy)?;
+    let seen = look(&wanted, policy, guest)?;
     let (file, buffered_because) = open_seen(&seen, wanted.access, policy.direct)?;
     lock::take(file.as_fd(), wanted.access, owner).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => busy(&seen.path, "by another guest or program"),

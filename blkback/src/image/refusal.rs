@@ -26,6 +26,9 @@ pub enum Refusal {
         /// The path.
         path: PathBuf,
     },
+    /// The configuration's rules give it to this guest not at all, or not for writing.
+    #[error(transparent)]
+    Denied(#[from] broker::acl::Denied),
     /// There is no such file.
     #[error("image {path:?} does not exist: create it, or correct the disk line")]
     Missing {

@@ -135,6 +135,49 @@ fn a_handle_that_is_not_the_number_of_its_directory_is_refused() -> anyhow::Resu
     scene.no_wrong_done()
 }
 
+/// A guest gets an interface on the bridges that rules give it, and on others none at all: there is
+/// nothing that a hotplug script could put into a bridge.
+#[test]
+fn rules_decide_which_guest_gets_on_which_bridge() -> anyhow::Result<()> {
+    let mut scene = Scene::networked(
+        "acl-default = \"deny\"\n\n\
+         [[acl]]\nbridges = \"mgmt*\"\ndeny = true\n\n\
+         [[acl]]\ndomain = \"web-*\"\nbridges = \"xenbr?\"\n",
+    )?;
+    let network = scene.network()?.clone();
+    for bridge in ["xenbr0", "mgmt0"] {
+        network.ip(&format!("link add {bridge} type bridge"))?;
+        network.ip(&format!("link set {bridge} up"))?;
+    }
+    let on = |number: u8, handle: u32, bridge: Option<&str>| {
+        let mut line = nic(number);
+        line.handle = handle;
+        line.bridge = bridge.map(Into::into);
+        line
+    };
+    let (web, other) = (scene.guest()?, scene.guest()?);
+    scene.rename(&web, "web-1")?;
+    let line = on(1, 0, Some("xenbr0"));
+    let front = scene.connect_nic(&web, &line, NetShape::LINUX)?;
+    let peer = pv_tests::network::Peer::open(&network, "xenbr0")?;
+    let mut wire = Wire::new(front, peer, line.mac)?;
+    for (guest, line, told) in [
+        (&web, on(2, 1, Some("mgmt0")), "netback.toml:3 denies guest"),
+        (&web, on(3, 2, None), "but no bridge is named"),
+        (
+            &other,
+            on(4, 0, Some("xenbr0")),
+            "and no [[acl]] rule there",
+        ),
+    ] {
+        let why = refusal(&mut scene, guest, &line).with_context(|| scene.told())?;
+        ensure!(why.contains(told), "{why}");
+        ensure!(!network.has(&line.interface(guest.domid()))?, "{told}");
+        wire.run(&SOME)?;
+    }
+    scene.no_wrong_done()
+}
+
 /// Whoever served it last: an interface goes when its guest's device does.
 #[test]
 fn the_interface_of_a_guest_that_an_earlier_daemon_has_served_goes_with_it() -> anyhow::Result<()> {

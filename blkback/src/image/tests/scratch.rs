@@ -7,10 +7,10 @@ use std::process::Command;
 use crate::image::DeviceNumber;
 
 /// A directory of a test's own.
-pub(super) struct Scratch(PathBuf);
+pub(in crate::image) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn new(name: &str) -> Self {
+    pub(in crate::image) fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().canonicalize().unwrap();
         let dir = dir.join(format!("image-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
@@ -18,7 +18,7 @@ impl Scratch {
         Self(dir)
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(in crate::image) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
