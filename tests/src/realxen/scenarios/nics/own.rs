@@ -44,8 +44,9 @@ const HIDDEN_IP: &str = "10.74.0.11";
 /// dom0's for it.
 const HIDDEN_GATEWAY: &str = "10.74.0.1";
 
-/// All that the script could leave in dom0.
-const TRACES: &str = "ip route; ip -6 route; ip rule; ip neigh show proxy; nft list ruleset\n\
+/// All that the script could leave in dom0. A bridge that has had its first port has other routes.
+const TRACES: &str = "(ip route; ip -6 route) | grep -v ' dev lan9 '\n\
+                      ip rule; ip neigh show proxy; nft list ruleset\n\
                       grep . /proc/sys/net/ipv[46]/conf/uplink/*forwarding\n\
                       grep . /proc/sys/net/ipv6/conf/uplink/proxy_ndp\n\
                       ls /run/xen-backends/vif 2>/dev/null || true";
@@ -61,8 +62,11 @@ fn bridge(dom0: &mut Dom0) -> anyhow::Result<()> {
     there.guest.plug(dom0, &nic)?;
     let link = nic.raise(dom0, &there.guest, &["10.79.0.21/24"])?;
     ensure!(link.outside == "own0", "it is called {}", link.outside);
-    let mtu = dom0.sh("cat /sys/class/net/own0/mtu\n\
-         xenstore-read /local/domain/$(xl domid first)/device/vif/1/mtu")?;
+    let mtu = dom0.sh(&format!(
+        "cat /sys/class/net/own0/mtu\n\
+         xenstore-read $(xenstore-read {}/frontend)/mtu",
+        link.node
+    ))?;
     ensure!(mtu == "9000\n9000\n", "it has the MTU {mtu}");
     let addresses = dom0.sh("ip -o address show dev own0")?;
     ensure!(addresses.is_empty(), "dom0 has {addresses}");
@@ -79,6 +83,8 @@ fn bridge(dom0: &mut Dom0) -> anyhow::Result<()> {
         said.contains("there is no bridge = nowhere"),
         "xl does not say what is missing:\n{said}"
     );
+    // libxl may have left its half.
+    dom0.sh(&format!("xl network-detach first {} || true", nic.mac))?;
     Ok(())
 }
 
