@@ -9,6 +9,7 @@
 
 mod address;
 pub mod language;
+pub mod network;
 mod rule;
 
 use serde::{Deserialize, Serialize};

@@ -10,8 +10,8 @@ use super::guest::Guest;
 /// How long both ends of an interface may take to be ready.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How an interface is wired up in dom0: which of the toolstack's stock scripts does it, and what
-/// that is told.
+/// How an interface is wired up in dom0: which script does it, most of them the toolstack's own,
+/// and what that is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wiring {
     /// `vif-bridge`: a port of this Linux bridge.
@@ -29,6 +29,13 @@ pub enum Wiring {
     Nat {
         /// The guest's address.
         ip: &'static str,
+    },
+    /// A hotplug script of this project's.
+    Own {
+        /// Its name.
+        script: &'static str,
+        /// What it is told: more of the line.
+        keys: &'static str,
     },
 }
 
@@ -79,6 +86,7 @@ impl Nic {
                 format!("script=vif-route,ip={ip},gatewaydev={gateway}")
             }
             Wiring::Nat { ip } => format!("script=vif-nat,ip={ip}"),
+            Wiring::Own { script, keys } => format!("script={script},{keys}"),
         };
         if let Some(mtu) = self.mtu {
             line += &format!(",mtu={mtu}");

@@ -12,6 +12,7 @@ mod hotplug;
 mod lifecycle;
 mod neighbours;
 mod offloads;
+mod own;
 mod queues;
 mod wirings;
 
@@ -26,6 +27,9 @@ pub(super) const ALL: &[Scenario] = &[
     wirings::ROUTE,
     wirings::NAT,
     wirings::SWITCH,
+    own::BRIDGE,
+    own::ROUTE,
+    own::NAT,
     hotplug::ATTACH_DETACH,
     neighbours::TO_EACH_OTHER,
     lifecycle::SAVE_RESTORE,
