@@ -5,6 +5,7 @@ use crate::policy::{Action, Dhcp, Direction, Mac, PortRange, Protocol, Rule, Vif
 use crate::tap::TapName;
 
 mod frames;
+mod kernel;
 mod live;
 mod merge;
 mod text;

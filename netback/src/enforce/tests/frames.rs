@@ -33,7 +33,15 @@ pub(super) fn tagged(frame: &[u8], kind: u16, vlan: u16) -> Vec<u8> {
 pub(super) fn ip4(from: [u8; 4], to: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
     let start = [0x45, 0, len[0], len[1], 0, 1, 0, 0, 64, protocol, 0, 0];
-    [&start[..], &from, &to, payload].concat()
+    let mut header = [&start[..], &from, &to].concat();
+    // A bridge may have netfilter look at IP, which then wants the sum to be right.
+    let words = header
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum: u32 = words.sum();
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&header[..], payload].concat()
 }
 
 pub(super) fn ip6(from: &str, to: &str, next: u8, payload: &[u8]) -> Vec<u8> {

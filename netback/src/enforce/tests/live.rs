@@ -8,7 +8,7 @@ use crate::tap::tests::in_own_network;
 use crate::tap::{Tap, TapQueue};
 
 /// What became of a frame: the name under which it was counted.
-fn verdict(queue: &TapQueue, frame: &[u8]) -> String {
+pub(super) fn verdict(queue: &TapQueue, frame: &[u8]) -> String {
     let kernel = Kernel;
     let before = kernel.counters(&name()).unwrap();
     send(queue, frame);
@@ -25,13 +25,13 @@ fn verdict(queue: &TapQueue, frame: &[u8]) -> String {
     found.join("+")
 }
 
-fn send(queue: &TapQueue, frame: &[u8]) {
+pub(super) fn send(queue: &TapQueue, frame: &[u8]) {
     let bytes = [&[0; 12][..], frame].concat();
     rustix::io::write(queue, &bytes).unwrap();
 }
 
 /// A tap that is up, with rules.
-fn behind(policy: VifPolicy, test: impl FnOnce(&TapQueue) + Send + 'static) {
+pub(super) fn behind(policy: VifPolicy, test: impl FnOnce(&TapQueue) + Send + 'static) {
     in_own_network(move || {
         let tap = Tap::create(&name(), 1500, 500).unwrap();
         let queue = TapQueue::adopt(tap.queue().unwrap());
@@ -43,14 +43,14 @@ fn behind(policy: VifPolicy, test: impl FnOnce(&TapQueue) + Send + 'static) {
     });
 }
 
-fn ip(arguments: &str) {
+pub(super) fn ip(arguments: &str) {
     let status = Command::new("ip")
         .args(arguments.split_whitespace())
         .status();
     assert!(status.unwrap().success(), "ip {arguments}");
 }
 
-fn nft(arguments: &[&str], input: &str) -> (bool, String) {
+pub(super) fn nft(arguments: &[&str], input: &str) -> (bool, String) {
     let mut child = Command::new("nft")
         .args(arguments)
         .stdin(Stdio::piped())
