@@ -25,6 +25,8 @@ mod listing;
 mod merge;
 mod netdev;
 mod nft;
+mod ports;
+mod program;
 mod rules;
 mod script;
 mod shared;
@@ -34,6 +36,7 @@ mod table;
 pub use counters::{Count, Counters};
 pub use kernel::Kernel;
 pub use nft::NftError;
+pub use ports::{PortError, guard_port};
 
 #[cfg(test)]
 mod tests;

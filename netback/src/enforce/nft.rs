@@ -1,18 +1,10 @@
 //! Running nft.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Where it may be. Looked for by its path, since who started us may have set another.
-const PLACES: [&str; 4] = [
-    "/usr/sbin/nft",
-    "/sbin/nft",
-    "/usr/local/sbin/nft",
-    "/usr/bin/nft",
-];
+use super::program;
 
 /// Why there are no rules: this host's doing.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +51,7 @@ fn at(line: Option<&str>) -> String {
 
 /// The program, if there is one.
 pub(super) fn find() -> Option<PathBuf> {
-    let mut places = PLACES.iter().map(Path::new);
-    places.find(|path| path.exists()).map(Path::to_path_buf)
+    program::find("nft")
 }
 
 /// Does all of `script`, or nothing.
@@ -80,34 +71,14 @@ pub(super) fn list(nft: &Path, what: &[&str]) -> Result<Vec<Value>, NftError> {
 }
 
 fn run(nft: &Path, name: &str, arguments: &[&str], input: &str) -> Result<Vec<u8>, NftError> {
-    let not_run = |error| NftError::NotRun {
+    let said = program::run(nft, arguments, input).map_err(|error| NftError::NotRun {
         path: nft.to_path_buf(),
         error,
-    };
-    let mut child = Command::new(nft)
-        .args(arguments)
-        .env_clear()
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(not_run)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // It reads all before it says anything. That it ends before shows in its status.
-        let _closed = stdin.write_all(input.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(not_run)?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let first = said.lines().find(|line| !line.trim().is_empty());
-    let first = first.unwrap_or("nothing").trim();
-    Err(NftError::Refused {
+    })?;
+    said.map_err(|message| NftError::Refused {
         name: name.to_owned(),
-        message: first.to_owned(),
-        line: line_of(first, input),
+        line: line_of(&message, input),
+        message,
     })
 }
 

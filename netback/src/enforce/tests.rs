@@ -4,10 +4,12 @@ use super::shared::Surroundings;
 use crate::policy::{Action, Dhcp, Direction, Mac, PortRange, Protocol, Rule, VifPolicy, Vlan};
 use crate::tap::TapName;
 
+mod flows;
 mod frames;
 mod kernel;
 mod live;
 mod merge;
+mod ports;
 mod text;
 
 const MAC: Mac = Mac([0x00, 0x16, 0x3e, 0, 0, 1]);
