@@ -51,7 +51,7 @@ pub(super) fn lines(
         }
     }
     let counted = table.count(&format!("{way}-default"));
-    let end = verdict(table, default_of(policy, direction), direction);
+    let end = verdict(table, default_of(policy, direction));
     lines.push(format!("{counted} {end}"));
     lines
 }
@@ -203,20 +203,15 @@ fn end(table: &mut Table, sort: &Sort, direction: Direction) -> String {
             table.name(&format!("{}-{OPEN}", word(direction)))
         );
     }
-    verdict(table, sort.action, direction)
+    verdict(table, sort.action)
 }
 
-/// Whom the kernel can tell depends on the hook: devices only what comes from them, and a bridge
-/// nobody, where it forwards.
-fn verdict(table: &mut Table, action: Action, direction: Direction) -> String {
-    let can_tell = match table.family() {
-        Family::Netdev => direction == Direction::Out,
-        Family::Bridge => false,
-        Family::Inet => true,
-    };
+/// Whom the kernel can tell depends on the hook: a bridge tells nobody where it forwards, nor do
+/// devices, of whose hooks Debian's kernels leave this out (`nft_reject_netdev`).
+fn verdict(table: &mut Table, action: Action) -> String {
     match action {
         Action::Accept => "accept".to_owned(),
-        Action::Reject if can_tell => {
+        Action::Reject if table.family() == Family::Inet => {
             let lines = [
                 "meta l4proto tcp reject with tcp reset",
                 "reject with icmpx admin-prohibited",

@@ -65,7 +65,7 @@ fn rules_of_other_programs_and_other_interfaces_stay() {
         assert_eq!(both.len(), ruleset().len());
         Kernel.remove(&name()).unwrap();
         assert!(Kernel.has(&other, &policy).unwrap());
-        assert_eq!(Kernel.installed().unwrap(), [other.clone()]);
+        assert_eq!(Kernel.installed().unwrap(), std::slice::from_ref(&other));
         assert!(!ruleset().contains("xb-vif7.0/") && !ruleset().contains("xb-vif7.0 "));
         Kernel.remove(&other).unwrap();
         assert_eq!(ruleset(), "table inet mine {\n\tchain c {\n\t}\n}\n");
