@@ -72,7 +72,9 @@ pub(super) fn table(family: Family, name: &TapName, policy: &VifPolicy) -> Table
             follow(&mut table, policy, direction);
         }
         let drop = table.drop("out-flows");
-        let flows = format!("ct count over {} {drop}", policy.flows);
+        // Kernels differ in whether flows are counted that there are already: here they are not, so
+        // after a change of policy those that it inherits come on top.
+        let flows = format!("ct state new ct count over {} {drop}", policy.flows);
         table.chain("flows", vec![flows]);
     }
     host::chain(&mut table, policy);
