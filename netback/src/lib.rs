@@ -31,7 +31,8 @@
 //! - [`scratch`]: the private memory that frames pass through
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
 //! - [`policy`]: what an interface may send and receive; its [`policy::language`] is what it is
-//!   written in, [`guest`] what it may ask of the guest, and [`filter`] judges frames by it
+//!   written in, [`guest`] what it may ask of the guest, and [`filter`] judges frames by it;
+//!   [`enforce`] has the kernel do the same
 //! - [`metrics`]: what a queue counts
 
 mod carrier;
@@ -39,6 +40,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod driver;
+pub mod enforce;
 pub mod features;
 pub mod filter;
 pub mod guest;

@@ -1,0 +1,40 @@
+//! What the host has besides interfaces of guests.
+
+use std::fs;
+
+use super::shared::Surroundings;
+use crate::policy::Mac;
+use crate::tap::TapName;
+
+impl Surroundings {
+    /// As it is now. What cannot be read is not there.
+    pub(super) fn now() -> Self {
+        let mut now = Self::default();
+        for name in TapName::all().unwrap_or_default() {
+            let read = |what: &str| {
+                let path = format!("/sys/class/net/{}/{what}", name.as_str());
+                fs::read_to_string(path).ok()
+            };
+            // Ends of guests' interfaces all have one address, which no frame is for.
+            let mac = read("address").and_then(|text| parse_mac(text.trim()));
+            let mac = mac.filter(|mac| !NOBODY.contains(&mac.0) && !now.macs.contains(mac));
+            now.macs.extend(mac);
+            if read("bridge/bridge_id").is_some() {
+                let index = read("ifindex").and_then(|text| text.trim().parse::<u32>().ok());
+                let zone = index.and_then(|index| u16::try_from(index % 0xffff + 1).ok());
+                now.bridges.extend(zone.map(|zone| (name, zone)));
+            }
+        }
+        now
+    }
+}
+
+const NOBODY: [[u8; 6]; 2] = [[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff], [0; 6]];
+
+pub(super) fn parse_mac(text: &str) -> Option<Mac> {
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).ok())
+        .collect();
+    bytes?.try_into().ok().map(Mac)
+}
