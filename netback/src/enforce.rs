@@ -13,6 +13,10 @@
 //! rules of the interface are in tables that such interfaces share, one for bridges and one for
 //! routing. What an interface gets is one transaction, so at no time is there half of it, and none.
 //!
+//! Hooks belong to a device by its name. Until Linux 6.16 they stay when it is renamed; since then they
+//! let go of it, and take hold of it again when it has its name back (seen on 6.1 and 6.18). So who
+//! renames an interface whose frames are judged has to install for the new name.
+//!
 //! Every frame that is judged is counted under one name: the reason for which it was dropped, the rule
 //! that decided, `default`, or `pass` for what rules do not judge.
 

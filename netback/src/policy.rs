@@ -14,6 +14,7 @@ mod rule;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use address::outermost;
 pub use address::{BadMac, BadPrefix, Mac, Prefix, Remotes};
 pub use rule::{Action, Direction, PortRange, Protocol, Rule};
 
@@ -148,7 +149,7 @@ impl Addresses {
     #[must_use]
     pub fn new(own: Vec<Prefix>, any_link_local: bool) -> Self {
         Self {
-            own: address::outermost(own),
+            own: outermost(own),
             any_link_local,
         }
     }

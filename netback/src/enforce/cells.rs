@@ -1,8 +1,6 @@
 //! What rules match, as boxes that either meet or do not.
 
-use std::net::IpAddr;
-
-use crate::policy::{PortRange, Prefix, Protocol, Rule};
+use crate::policy::{PortRange, Prefix, Protocol, Rule, outermost};
 
 /// Which of IPv4 and IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,33 +116,12 @@ fn remotes(rule: &Rule) -> Vec<(Ip, Option<Prefix>)> {
     if rule.remote.is_empty() {
         return vec![(only, None)];
     }
-    let outermost = outermost(&rule.remote);
+    let outermost = outermost(rule.remote.clone());
     let found = outermost.into_iter().map(|prefix| {
         let all = prefix.bits() == 0;
         (Ip::of(&prefix), (!all).then_some(prefix))
     });
     found.filter(|(ip, _)| ip.meets(only)).collect()
-}
-
-/// Those of `prefixes` that are in no other, sorted.
-pub(super) fn outermost(prefixes: &[Prefix]) -> Vec<Prefix> {
-    let mut sorted = prefixes.to_vec();
-    // Those that cover come first.
-    sorted.sort_by_key(|prefix| (order(prefix.address()), prefix.bits()));
-    let mut kept: Vec<Prefix> = Vec::new();
-    for prefix in sorted {
-        if !kept.last().is_some_and(|last| last.covers(&prefix)) {
-            kept.push(prefix);
-        }
-    }
-    kept
-}
-
-fn order(address: IpAddr) -> (bool, u128) {
-    match address {
-        IpAddr::V4(v4) => (false, u32::from(v4).into()),
-        IpAddr::V6(v6) => (true, v6.into()),
-    }
 }
 
 /// The same ports as ranges that do not meet; one `None` for any.

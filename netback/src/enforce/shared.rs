@@ -18,7 +18,6 @@ use std::fmt::Write as _;
 use super::host::{self, HOST};
 use super::listing::Listing;
 use super::rules::{self, OPEN, Part};
-use super::surroundings::parse_mac;
 use super::table::{Family, Table, generation, word};
 use crate::policy::{Direction, Mac, VifPolicy};
 use crate::tap::TapName;
@@ -314,4 +313,8 @@ fn surroundings(around: &Surroundings) -> String {
         );
     }
     text
+}
+
+fn parse_mac(text: &str) -> Option<Mac> {
+    text.parse().ok()
 }

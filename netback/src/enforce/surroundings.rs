@@ -16,8 +16,8 @@ impl Surroundings {
                 fs::read_to_string(path).ok()
             };
             // Ends of guests' interfaces all have one address, which no frame is for.
-            let mac = read("address").and_then(|text| parse_mac(text.trim()));
-            let mac = mac.filter(|mac| !NOBODY.contains(&mac.0) && !now.macs.contains(mac));
+            let mac = read("address").and_then(|text| text.trim().parse::<Mac>().ok());
+            let mac = mac.filter(|mac| mac.0 != NOBODY && !now.macs.contains(mac));
             now.macs.extend(mac);
             if read("bridge/bridge_id").is_some() {
                 let index = read("ifindex").and_then(|text| text.trim().parse::<u32>().ok());
@@ -29,12 +29,4 @@ impl Surroundings {
     }
 }
 
-const NOBODY: [[u8; 6]; 2] = [[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff], [0; 6]];
-
-pub(super) fn parse_mac(text: &str) -> Option<Mac> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
-    bytes?.try_into().ok().map(Mac)
-}
+const NOBODY: [u8; 6] = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff];

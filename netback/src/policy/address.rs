@@ -103,7 +103,7 @@ impl Prefix {
 }
 
 /// Sorted, without those that are inside another.
-pub(super) fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
+pub(crate) fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
     // One that covers others begins where the first of them does, or before, and is shorter.
     prefixes.sort();
     prefixes.dedup_by(|next, kept| kept.covers(next));

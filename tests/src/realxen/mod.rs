@@ -43,7 +43,7 @@ pub mod traffic;
 pub use backend::{Backend, Devices};
 pub use dom0::Options;
 pub use machine::{Clock, Console};
-pub use packages::install_missing;
+pub use packages::{install_for_tests, install_missing};
 pub use scenario::{Outcome, Summary, Verdict};
 
 /// Runs every scenario that is verified against the daemon binary `daemon` and the other one beside

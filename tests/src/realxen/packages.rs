@@ -1,4 +1,4 @@
-//! What the harness needs installed on the host.
+//! What tests and the harness need installed on the host.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,13 +19,29 @@ const NEEDED: [(&str, &str); 8] = [
     ("setpriv", "util-linux"),
 ];
 
+/// The same for tests that need no Xen.
+const NEEDED_BY_TESTS: [(&str, &str); 2] = [("nft", "nftables"), ("bridge", "iproute2")];
+
 /// Installs the Debian packages that the harness needs and the host lacks.
 ///
 /// # Errors
 ///
 /// A package is missing and apt cannot install it; the error names the command to run by hand.
 pub fn install_missing() -> anyhow::Result<()> {
-    let missing: Vec<&str> = NEEDED
+    install(&NEEDED)
+}
+
+/// Installs the Debian packages that tests need and the host lacks.
+///
+/// # Errors
+///
+/// As of [`install_missing`].
+pub fn install_for_tests() -> anyhow::Result<()> {
+    install(&NEEDED_BY_TESTS)
+}
+
+fn install(needed: &[(&str, &'static str)]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = needed
         .iter()
         .filter(|(program, _)| !is_installed(program))
         .map(|(_, package)| *package)
@@ -35,7 +51,7 @@ pub fn install_missing() -> anyhow::Result<()> {
     }
     let by_hand = || {
         format!(
-            "cannot install what the real-Xen harness needs; as root, run: apt-get install {}",
+            "cannot install what is needed; as root, run: apt-get install {}",
             missing.join(" ")
         )
     };

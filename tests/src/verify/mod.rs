@@ -1,7 +1,8 @@
 //! `cargo verify`: everything that is to hold, one step after the other, with a verdict each.
 //!
 //! ```text
-//! rustfmt → build → clippy → tests → loom → docs → packages → real Xen ──► N passed, N failed
+//! packages → rustfmt → build → clippy → tests → loom → docs → packages → real Xen
+//!     ──► N passed, N failed
 //! ```
 //!
 //! A step never stops the ones after it: one run tells all that is wrong. What a step prints goes
@@ -69,6 +70,12 @@ pub fn run(options: Options) -> anyhow::Result<Report> {
     let places = Places::find()?;
     let mut report = Report::default();
     println!("verifying {}", places.root.display());
+    // Without them tests fail, and tell of it.
+    let _ready = real_xen::install(
+        "packages for tests",
+        crate::realxen::install_for_tests,
+        &mut report,
+    );
     for step in steps::on_this_machine(&places) {
         step.run(&places, &mut report);
     }

@@ -5,17 +5,24 @@ use std::time::Instant;
 use super::{Counts, Places, Report, Verdict, steps};
 use crate::realxen;
 
-/// Installs what booting Xen needs, builds what is tried on it, and tries it.
-pub(super) fn verify(places: &Places, report: &mut Report) {
+/// Installs Debian packages; says whether they are there.
+pub(super) fn install(
+    name: &'static str,
+    packages: fn() -> anyhow::Result<()>,
+    report: &mut Report,
+) -> bool {
     let started = Instant::now();
-    report.begin("packages");
-    let installed = realxen::install_missing();
-    let verdict = verdict(
-        "packages",
-        installed.err().map(|error| format!("{error:#}")),
-    );
+    report.begin(name);
+    let installed = packages();
+    let verdict = verdict(name, installed.err().map(|error| format!("{error:#}")));
     let ready = verdict.counts.failed == 0;
     report.end(verdict, started.elapsed());
+    ready
+}
+
+/// Installs what booting Xen needs, builds what is tried on it, and tries it.
+pub(super) fn verify(places: &Places, report: &mut Report) {
+    let ready = install("packages", realxen::install_missing, report);
     steps::release_build().run(places, report);
     if !ready {
         return;
@@ -26,9 +33,9 @@ pub(super) fn verify(places: &Places, report: &mut Report) {
             for outcome in &summary.outcomes {
                 let name = format!("real Xen: {}", outcome.name);
                 match &outcome.verdict {
-                    realxen::Verdict::Passed => report.note(self::verdict(&name, None)),
+                    realxen::Verdict::Passed => report.note(verdict(&name, None)),
                     realxen::Verdict::Failed(why) => {
-                        report.note(self::verdict(&name, Some(why.clone())));
+                        report.note(verdict(&name, Some(why.clone())));
                     }
                     realxen::Verdict::Skipped => {}
                 }
@@ -37,7 +44,7 @@ pub(super) fn verify(places: &Places, report: &mut Report) {
         }
         Err(error) => {
             println!("real Xen does not boot: {error:#}");
-            report.note(self::verdict("real Xen", Some(format!("{error:#}"))));
+            report.note(verdict("real Xen", Some(format!("{error:#}"))));
         }
     }
 }

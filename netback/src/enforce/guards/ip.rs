@@ -1,7 +1,7 @@
 //! ARP, DHCP, and the addresses that packets come from.
 
 use crate::enforce::table::{Table, braces};
-use crate::policy::{Addresses, Dhcp, Mac, Prefix, VifPolicy};
+use crate::policy::{Addresses, Dhcp, Mac, Prefix, VifPolicy, outermost};
 
 /// The address that `mac` makes for itself (EUI-64, RFC 4291 appendix A).
 pub(super) fn link_local(mac: Mac) -> Option<Prefix> {
@@ -22,13 +22,13 @@ pub(super) fn own6(policy: &VifPolicy, addresses: &Addresses) -> Vec<Prefix> {
     } else {
         all.extend(link_local(policy.mac));
     }
-    crate::enforce::cells::outermost(&all)
+    outermost(all)
 }
 
 fn own4(addresses: &Addresses) -> Vec<Prefix> {
     let mut all = addresses.own.clone();
     all.retain(Prefix::is_v4);
-    crate::enforce::cells::outermost(&all)
+    outermost(all)
 }
 
 /// ARP, and RARP if it passes.
