@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use broker::acl;
-use broker::cli::{Serve, Status, Worker};
-use clap::{Parser, Subcommand};
+use broker::cli::{Reach, Serve, Status, Worker};
+use clap::{Args, Parser, Subcommand};
+
+use crate::trial::Ends;
 
 /// Serves the network interfaces of Xen guests through tap devices.
 ///
@@ -56,6 +58,60 @@ pub enum PolicyCommand {
         /// policy.d/*.toml beside it]
         files: Vec<PathBuf>,
     },
+    /// Read the policies again, and have them govern the interfaces that there are, too.
+    ///
+    /// Each interface gets its new rules in one step; flows that were allowed are judged anew. If
+    /// anything makes no sense, nothing changes.
+    Reload {
+        /// How to reach the daemon.
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Show what governs an interface, why, and what became of its frames.
+    Show {
+        /// Its name in this host, as vif7.0.
+        vif: String,
+        /// How to reach the daemon.
+        #[command(flatten)]
+        reach: Reach,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask what becomes of a frame, and which rule decides.
+    Test(Test),
+}
+
+/// What to ask about.
+#[derive(Args, Debug)]
+pub struct Test {
+    /// The interface's name in this host, as vif7.0.
+    pub vif: String,
+    /// The frame.
+    #[command(flatten)]
+    pub what: What,
+    /// It comes to the guest, instead of from it.
+    #[arg(long = "in")]
+    pub incoming: bool,
+    /// How to reach the daemon.
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// A frame, in one of three ways.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct What {
+    /// A file with the bytes of an Ethernet frame.
+    #[arg(long, value_name = "FILE")]
+    pub frame: Option<PathBuf>,
+    /// The first packet of a TCP connection: 10.0.0.5:40000,192.0.2.1:443 or
+    /// [fd00::5]:40000,[2001:db8::1]:443.
+    #[arg(long, value_name = "SOURCE,DESTINATION")]
+    pub tcp: Option<Ends>,
+    /// A UDP datagram.
+    #[arg(long, value_name = "SOURCE,DESTINATION")]
+    pub udp: Option<Ends>,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use broker::control::{self, Answer};
 use broker::{Connection, Driver, Hypervisor, Refused};
 use ring_proto::DomId;
 use xenbus::{
@@ -10,12 +11,15 @@ use xenbus::{
 };
 
 use crate::config::Config;
+use crate::enforce::guard_port;
 use crate::features;
+use crate::governor::Governor;
+use crate::inquiry::{self, Shown};
 use crate::links::{Links, Told};
 use crate::permit::permit;
-use crate::policy::{Mac, VifPolicy};
-use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
-use crate::tap::{Offload, Tap, TapError};
+use crate::policy::VifPolicy;
+use crate::spec::{Change, ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
+use crate::tap::{Offload, Tap, TapError, TapName};
 use crate::wish::Wish;
 
 /// Network interfaces.
@@ -24,13 +28,15 @@ pub struct NetDriver {
     config: Config,
     hypervisor: Hypervisor,
     links: Links,
+    governor: Governor,
 }
 
 impl NetDriver {
-    /// Serves interfaces as `config` says.
+    /// Serves interfaces as `config` says, each governed by a policy.
     #[must_use]
-    pub fn new(config: Config, hypervisor: Hypervisor) -> Self {
+    pub fn new(config: Config, hypervisor: Hypervisor, governor: Governor) -> Self {
         Self {
+            governor,
             links: Links::new(config.queue_length),
             config,
             hypervisor,
@@ -60,6 +66,68 @@ impl NetDriver {
         }
         Ok(fds)
     }
+
+    /// Has the kernel enforce a policy on the interface of a device, under the name that it has now.
+    fn enforce(&mut self, device: &BackendPath, policy: &VifPolicy) -> Result<TapName, Refused> {
+        let link = self.links.get_mut(device);
+        let link = link.ok_or(Refused::host(TapError::Gone))?;
+        let name = TapName::parse(&link.tap.name()?).map_err(Refused::host)?;
+        self.governor.enforce(&name, policy)?;
+        let now = Some((name.clone(), policy.clone()));
+        let before = std::mem::replace(&mut link.governed, now);
+        // The hotplug script has renamed it.
+        if let Some((before, _)) = before.filter(|(before, _)| *before != name) {
+            self.governor.release(&before);
+        }
+        Ok(name)
+    }
+
+    /// Reads the policies again, and has all interfaces looked at.
+    fn reload(&mut self) -> Result<Answer, Refused> {
+        let (count, warnings) = self.governor.reload().map_err(Refused::host)?;
+        let warnings = warnings
+            .iter()
+            .map(|warning| format!("\nwarning: {warning}"));
+        let told = format!(
+            "{count} policies are in force{}",
+            warnings.collect::<String>()
+        );
+        tracing::info!("{told}");
+        Ok(Answer::from(serde_json::Value::String(told)).and_look_again())
+    }
+
+    /// What governs an interface, and what became of its frames.
+    fn show(&self, store: &mut Store, arguments: &serde_json::Value) -> Result<Answer, Refused> {
+        let wanted = arguments.as_str().unwrap_or_default();
+        let found = self.links.find(wanted);
+        let (device, name, policy) = found.ok_or_else(|| {
+            Refused::host(format!(
+                "there is no interface {wanted:?}: xen-netback status lists them"
+            ))
+        })?;
+        let wish = Wish::read(store, &device)?.map_err(Refused::host)?;
+        let governed = self.governor.govern(store, &device, &wish)?;
+        let shown = Shown {
+            interface: name.as_str().to_owned(),
+            why: governed.why.to_string(),
+            policy: policy.clone(),
+            counters: self.governor.counters(name).map_err(Refused::host)?,
+        };
+        let shown = serde_json::to_value(&shown).map_err(Refused::host)?;
+        Ok(Answer::from(shown))
+    }
+
+    /// Has the kernel and the bridge enforce it.
+    fn guard(&mut self, device: &BackendPath, policy: &VifPolicy) -> Result<(), Refused> {
+        let name = self.enforce(device, policy)?;
+        let link = self.links.get_mut(device);
+        let link = link.ok_or(Refused::host(TapError::Gone))?;
+        if !policy.is_open() || link.guarded.is_some() {
+            guard_port(&name, policy, link.guarded.as_ref()).map_err(Refused::host)?;
+            link.guarded = Some(policy.clone());
+        }
+        Ok(())
+    }
 }
 
 impl Driver for NetDriver {
@@ -73,6 +141,7 @@ impl Driver for NetDriver {
 
     fn starting(&mut self, store: &mut Store, own_domain: DomId) {
         self.links.remove_stale(store, own_domain);
+        self.governor.take_over();
     }
 
     fn advertise(
@@ -84,6 +153,9 @@ impl Driver for NetDriver {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         // The hotplug script, which runs at InitWait, looks for it.
         self.links.open(device, &wish)?;
+        let governed = self.governor.govern(store, device, &wish)?;
+        // Before anybody brings the interface up.
+        self.enforce(device, &governed.policy)?;
         Ok(features::before_rings(self.config.offered))
     }
 
@@ -94,9 +166,12 @@ impl Driver for NetDriver {
         let offer = NetworkOffer::read(store, device, offered.limits())?;
         let offer = offered.agreed(offer);
         let gso_floor = self.config.gso_floor;
+        self.links.open(device, &wish)?;
+        let governed = self.governor.govern(store, device, &wish)?;
+        self.guard(device, &governed.policy)?;
         let link = self.links.open(device, &wish)?;
         link.told = Some(Told {
-            rate: wish.rate,
+            rate: governed.rate,
             frontend: offer.live,
         });
         link.tap
@@ -119,9 +194,9 @@ impl Driver for NetDriver {
                 gso: offered.gso(),
                 multicast_control: offered.multicast_control,
             },
-            rate: wish.rate,
+            rate: governed.rate,
             packet_rate: self.config.packet_rate,
-            policy: VifPolicy::open(Mac(wish.mac)),
+            policy: governed.policy,
             name,
         };
         let tap = &self
@@ -149,19 +224,31 @@ impl Driver for NetDriver {
         device: &BackendPath,
     ) -> Result<Vec<serde_json::Value>, Refused> {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
+        let governed = self.governor.govern(store, device, &wish)?;
         let now = Told {
-            rate: wish.rate,
+            rate: governed.rate,
             frontend: self
                 .config
                 .offered
                 .agreed_live(LiveOffer::read(store, device)?),
         };
+        let Some(link) = self.links.get(device).filter(|link| link.told.is_some()) else {
+            return Ok(Vec::new());
+        };
+        let before = link.governed.as_ref().map(|(_, policy)| policy);
+        let is_new = before != Some(&governed.policy);
+        if is_new {
+            self.guard(device, &governed.policy)?;
+        }
         let link = self.links.get_mut(device);
         let Some(told) = link.and_then(|link| link.told.as_mut()) else {
             return Ok(Vec::new());
         };
-        let changes = told.changes_to(now);
+        let mut changes = told.changes_to(now);
         *told = now;
+        if is_new {
+            changes.push(Change::Policy(Box::new(governed.policy)));
+        }
         let values = changes.iter().map(serde_json::to_value);
         values.collect::<Result<_, _>>().map_err(Refused::host)
     }
@@ -169,6 +256,24 @@ impl Driver for NetDriver {
     fn frontend_keys(&self) -> &'static [&'static str] {
         // A new headroom is told by state Reconfiguring.
         &[LiveOffer::MULTICAST_CONTROL]
+    }
+
+    fn commands(&self) -> &'static [control::Command] {
+        inquiry::COMMANDS
+    }
+
+    fn control(
+        &mut self,
+        store: &mut Store,
+        request: &control::Request,
+    ) -> Result<Answer, Refused> {
+        match request.command.as_str() {
+            inquiry::RELOAD => self.reload(),
+            inquiry::SHOW => self.show(store, &request.arguments),
+            other => Err(Refused::host(format!(
+                "{other} is no command of interfaces"
+            ))),
+        }
     }
 
     fn closing(&mut self, device: &BackendPath) {
@@ -179,7 +284,9 @@ impl Driver for NetDriver {
     }
 
     fn forgotten(&mut self, device: &BackendPath) {
-        self.links.remove(device);
+        for name in self.links.remove(device) {
+            self.governor.release(&name);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use ring_proto::DomId;
 use tracing::{debug, info, warn};
 use xenbus::{BackendPath, Class, LiveOffer, Store};
 
+use crate::policy::VifPolicy;
 use crate::spec::{Change, RateSpec};
 use crate::tap::{Janitor, Tap, TapError, TapName};
 use crate::wish::Wish;
@@ -26,6 +27,10 @@ pub(crate) struct Link {
     pub(crate) tap: Tap,
     /// What the worker was told last.
     pub(crate) told: Option<Told>,
+    /// What the kernel enforces on it, and under which name.
+    pub(crate) governed: Option<(TapName, VifPolicy)>,
+    /// What its bridge port was set to.
+    pub(crate) guarded: Option<VifPolicy>,
 }
 
 /// What may change while an interface is served.
@@ -54,7 +59,13 @@ impl Links {
     ) -> Result<&mut Link, TapError> {
         if !self.links.contains_key(device) {
             let tap = self.find_or_make(device, wish)?;
-            self.links.insert(*device, Link { tap, told: None });
+            let link = Link {
+                tap,
+                told: None,
+                governed: None,
+                guarded: None,
+            };
+            self.links.insert(*device, link);
         }
         self.links.get_mut(device).ok_or(TapError::Gone)
     }
@@ -95,6 +106,16 @@ impl Links {
         self.links.get_mut(device)
     }
 
+    /// The device whose interface has this name, now or when it was made, and what governs it.
+    pub(crate) fn find(&self, wanted: &str) -> Option<(BackendPath, &TapName, &VifPolicy)> {
+        self.links.iter().find_map(|(device, link)| {
+            let (name, policy) = link.governed.as_ref()?;
+            let (domid, handle) = vif(device);
+            let is_meant = name.as_str() == wanted || format!("vif{domid}.{handle}") == wanted;
+            is_meant.then_some((*device, name, policy))
+        })
+    }
+
     /// Plugs the cable of a device in, or out.
     pub(crate) fn plug(&self, device: &BackendPath, on: bool) {
         let plugged = self.links.get(device).map(|link| link.tap.set_carrier(on));
@@ -104,21 +125,21 @@ impl Links {
     }
 
     /// The device is gone: so is its tap, soon, even if it is an earlier process that has made it.
-    pub(crate) fn remove(&mut self, device: &BackendPath) {
-        match self.links.remove(device) {
-            Some(link) => match self.dismiss(link.tap) {
-                // Or somebody has done that.
-                Ok(()) | Err(TapError::Gone) => {}
-                Err(error) => {
-                    warn!(%error, "a tap is left behind: remove it with ip link delete");
-                }
-            },
-            None => {
-                for name in TapName::owned_by(vif(device)) {
-                    self.remove_left(&name);
-                }
+    /// Under which names there may be rules for it, which are not needed any more.
+    pub(crate) fn remove(&mut self, device: &BackendPath) -> Vec<TapName> {
+        let Some(link) = self.links.remove(device) else {
+            let left: Vec<_> = TapName::owned_by(vif(device)).collect();
+            left.iter().for_each(|name| self.remove_left(name));
+            return left;
+        };
+        match self.dismiss(link.tap) {
+            // Or somebody has done that.
+            Ok(()) | Err(TapError::Gone) => {}
+            Err(error) => {
+                warn!(%error, "a tap is left behind: remove it with ip link delete");
             }
         }
+        link.governed.into_iter().map(|(name, _)| name).collect()
     }
 
     /// Removes the taps whose devices went while no broker ran.
@@ -149,6 +170,8 @@ impl Links {
 
     fn dismiss(&mut self, tap: Tap) -> Result<(), TapError> {
         let name = tap.name()?;
+        // A worker may have a queue of it still, and its rules go now.
+        tap.take_down()?;
         self.janitor.remove(tap)?;
         self.forget_those_that_left();
         self.leaving.extend(TapName::parse(&name));

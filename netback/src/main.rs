@@ -10,7 +10,12 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(options) => serve::serve(options),
         Command::CheckConfig { file } => serve::check_config(file),
-        Command::Policy(PolicyCommand::Check { files }) => serve::check_policies(&files),
+        Command::Policy(command) => match command {
+            PolicyCommand::Check { files } => serve::check_policies(&files),
+            PolicyCommand::Reload { reach } => serve::reload(&reach),
+            PolicyCommand::Show { vif, reach, json } => serve::show(&reach, &vif, json),
+            PolicyCommand::Test(test) => serve::test(&test),
+        },
         Command::Status(options) => serve::status(&options),
         Command::Acl(command) => serve::acl(command),
         Command::Worker(options) => serve::work(&options),

@@ -202,6 +202,17 @@ impl VifPolicy {
         }
     }
 
+    /// Is nothing checked, and nothing limited?
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let name = self.name.clone();
+        *self
+            == Self {
+                name,
+                ..Self::open(self.mac)
+            }
+    }
+
     /// Does the kernel have to follow flows?
     #[must_use]
     pub fn is_stateful(&self) -> bool {

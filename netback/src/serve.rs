@@ -5,12 +5,16 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use broker::acl::{Command, Kind, Object};
-use broker::cli::{Serve, Status, Worker};
+use broker::cli::{Reach, Serve, Status, Worker};
 use broker::daemon;
 
+use crate::cli::Test;
 use crate::config::Config;
 use crate::driver::NetDriver;
+use crate::governor::Governor;
+use crate::inquiry;
 use crate::policy::language::{Policies, Warning};
+use crate::trial;
 use crate::vif::Vifs;
 
 /// What lock files, records of workers and threads are named after.
@@ -23,11 +27,11 @@ const NAME: &str = "netback";
 pub fn serve(options: Serve) -> anyhow::Result<()> {
     daemon::start_log(options.log);
     let config = Config::load(options.config.as_deref())?;
-    let (_policies, warnings) = Policies::load(options.config.as_deref())?;
+    let (governor, warnings) = Governor::load(options.config.as_deref())?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let driver = NetDriver::new(config, options.hypervisor.clone());
+    let driver = NetDriver::new(config, options.hypervisor.clone(), governor);
     daemon::serve(NAME, options, driver)
 }
 
@@ -92,6 +96,39 @@ pub fn check_policies(files: &[PathBuf]) -> anyhow::Result<()> {
         summaries.try_for_each(|summary| writeln!(out, "{summary}"))
     })
     .context("standard output")
+}
+
+/// Has the running daemon read its policies again.
+///
+/// # Errors
+/// None runs, or they make no sense.
+pub fn reload(reach: &Reach) -> anyhow::Result<()> {
+    daemon::tell(NAME, reach, inquiry::RELOAD)
+}
+
+/// Shows what governs an interface.
+///
+/// # Errors
+/// No daemon runs, or it does not serve such an interface.
+pub fn show(reach: &Reach, vif: &str, json: bool) -> anyhow::Result<()> {
+    let shown = inquiry::ask(NAME, reach, vif)?;
+    let text = if json {
+        serde_json::to_string_pretty(&shown)?
+    } else {
+        shown.to_string()
+    };
+    writeln!(std::io::stdout(), "{text}").context("standard output")
+}
+
+/// Says what becomes of a frame.
+///
+/// # Errors
+/// No daemon runs, it does not serve such an interface, or what is asked about is no frame.
+pub fn test(test: &Test) -> anyhow::Result<()> {
+    let shown = inquiry::ask(NAME, &test.reach, &test.vif)?;
+    let (direction, frame) = trial::frame(test, &shown.policy)?;
+    let told = trial::judge(&shown.policy, direction, &frame);
+    writeln!(std::io::stdout(), "{told}").context("standard output")
 }
 
 fn tell(warnings: &[Warning]) {

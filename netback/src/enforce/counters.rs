@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::listing::Listing;
 
 /// Frames, and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// How many.
     pub packets: u64,
@@ -18,7 +20,7 @@ pub struct Count {
 /// Each frame that was judged is counted once in a table: so the name whose count rises by one is the
 /// verdict. An interface whose rules follow flows has two: its guards count what they drop, and the
 /// shared tables the rest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Out, by reason: `malformed`, `mac`, `l2`, `vlan`, `arp`, `arp-rate`, `dhcp`, `dhcp-rate`, `ra`,
     /// `nd`, `nd-rate`, `ip`, `storm`, `rate`, `invalid`, `host` and `flows` were dropped; `pass` is

@@ -273,6 +273,15 @@ impl Tap {
         set_carrier(self.control.as_fd(), on)
     }
 
+    /// Takes the interface down: nobody who has but a queue of it can send any more.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn take_down(&self) -> Result<(), TapError> {
+        let down = Ask::Flags(0);
+        configure(&self.name()?, sys::SIOCSIFFLAGS, &down, "its end").map(drop)
+    }
+
     /// Removes the device, as soon as no worker has a queue of it any more.
     ///
     /// # Errors

@@ -109,6 +109,7 @@ pub(super) const TUNSETQUEUE: libc::Ioctl = iow(217);
 pub(super) const TUNSETCARRIER: libc::Ioctl = iow(226);
 
 pub(super) const SIOCGIFMTU: libc::Ioctl = 0x8921;
+pub(super) const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
 pub(super) const SIOCSIFMTU: libc::Ioctl = 0x8922;
 pub(super) const SIOCSIFHWADDR: libc::Ioctl = 0x8924;
 pub(super) const SIOCSIFTXQLEN: libc::Ioctl = 0x8943;

@@ -20,21 +20,31 @@ impl fmt::Display for Policy {
             writeln!(f, "match = {{ {} }}", self.matching)?;
         }
         writeln!(f, "profile = \"{}\"", self.profile.as_str())?;
-        addresses(f, policy)?;
-        guards(f, policy)?;
-        if self.says_vlan {
-            writeln!(f, "vlan = {}", vlan::show(&policy.vlan))?;
-        }
-        limit(f, "out", policy.limit_out)?;
-        limit(f, "in", policy.limit_in)?;
-        writeln!(f, "default-out = {:?}", name(ACTIONS, policy.default_out))?;
-        writeln!(f, "default-in = {:?}", name(ACTIONS, policy.default_in))?;
-        writeln!(f, "flows = {}", policy.flows)?;
-        for rule in &policy.rules {
-            print_rule(f, rule)?;
-        }
-        Ok(())
+        settings(f, policy, self.says_vlan)
     }
+}
+
+/// Everything that it says of the interface that it governs.
+impl fmt::Display for VifPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "name = \"{}\"\nmac = \"{}\"", self.name, self.mac)?;
+        settings(f, self, true)
+    }
+}
+
+fn settings(f: &mut fmt::Formatter<'_>, policy: &VifPolicy, says_vlan: bool) -> fmt::Result {
+    addresses(f, policy)?;
+    guards(f, policy)?;
+    if says_vlan {
+        writeln!(f, "vlan = {}", vlan::show(&policy.vlan))?;
+    }
+    limit(f, "out", policy.limit_out)?;
+    limit(f, "in", policy.limit_in)?;
+    writeln!(f, "default-out = {:?}", name(ACTIONS, policy.default_out))?;
+    writeln!(f, "default-in = {:?}", name(ACTIONS, policy.default_in))?;
+    writeln!(f, "flows = {}", policy.flows)?;
+    let mut rules = policy.rules.iter();
+    rules.try_for_each(|rule| print_rule(f, rule))
 }
 
 fn addresses(f: &mut fmt::Formatter<'_>, policy: &VifPolicy) -> fmt::Result {
