@@ -18,7 +18,7 @@ use crate::inquiry::{self, Shown};
 use crate::links::{Links, Told};
 use crate::permit::permit;
 use crate::policy::VifPolicy;
-use crate::spec::{Change, ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
+use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
 use crate::tap::{Offload, Tap, TapError, TapName};
 use crate::wish::Wish;
 
@@ -82,9 +82,22 @@ impl NetDriver {
         Ok(name)
     }
 
-    /// Reads the policies again, and has all interfaces looked at.
-    fn reload(&mut self) -> Result<Answer, Refused> {
+    /// Reads the policies again, and has the kernel enforce them; the workers hear of them when all
+    /// devices are looked at again.
+    fn reload(&mut self, store: &mut Store) -> Result<Answer, Refused> {
         let (count, warnings) = self.governor.reload().map_err(Refused::host)?;
+        let mut faults = Vec::new();
+        for device in self.links.devices() {
+            if let Err(why) = self.govern_again(store, &device) {
+                faults.push(format!("\n{device} stays as it was: {why}"));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Refused::host(format!(
+                "{count} policies were read, but not all are in force:{}",
+                faults.concat()
+            )));
+        }
         let warnings = warnings
             .iter()
             .map(|warning| format!("\nwarning: {warning}"));
@@ -115,6 +128,24 @@ impl NetDriver {
         };
         let shown = serde_json::to_value(&shown).map_err(Refused::host)?;
         Ok(Answer::from(shown))
+    }
+
+    fn govern_again(&mut self, store: &mut Store, device: &BackendPath) -> Result<(), Refused> {
+        let wish = Wish::read(store, device)?.map_err(Refused::host)?;
+        let governed = self.governor.govern(store, device, &wish)?;
+        self.exchange(device, &governed.policy)
+    }
+
+    /// Has another policy enforced in place of the one that is, if it is another.
+    fn exchange(&mut self, device: &BackendPath, policy: &VifPolicy) -> Result<(), Refused> {
+        let link = self.links.get(device);
+        let now = link.and_then(|link| Some((&link.governed.as_ref()?.1, link.told.is_some())));
+        match now {
+            Some((now, _)) if now == policy => Ok(()),
+            // It is no bridge port before that.
+            Some((_, false)) | None => self.enforce(device, policy).map(drop),
+            Some((_, true)) => self.guard(device, policy),
+        }
     }
 
     /// Has the kernel and the bridge enforce it.
@@ -172,6 +203,7 @@ impl Driver for NetDriver {
         let link = self.links.open(device, &wish)?;
         link.told = Some(Told {
             rate: governed.rate,
+            policy: governed.policy.clone(),
             frontend: offer.live,
         });
         link.tap
@@ -225,30 +257,28 @@ impl Driver for NetDriver {
     ) -> Result<Vec<serde_json::Value>, Refused> {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
         let governed = self.governor.govern(store, device, &wish)?;
+        if self
+            .links
+            .get(device)
+            .is_none_or(|link| link.told.is_none())
+        {
+            return Ok(Vec::new());
+        }
+        self.exchange(device, &governed.policy)?;
         let now = Told {
             rate: governed.rate,
+            policy: governed.policy,
             frontend: self
                 .config
                 .offered
                 .agreed_live(LiveOffer::read(store, device)?),
         };
-        let Some(link) = self.links.get(device).filter(|link| link.told.is_some()) else {
-            return Ok(Vec::new());
-        };
-        let before = link.governed.as_ref().map(|(_, policy)| policy);
-        let is_new = before != Some(&governed.policy);
-        if is_new {
-            self.guard(device, &governed.policy)?;
-        }
         let link = self.links.get_mut(device);
         let Some(told) = link.and_then(|link| link.told.as_mut()) else {
             return Ok(Vec::new());
         };
-        let mut changes = told.changes_to(now);
+        let changes = told.changes_to(&now);
         *told = now;
-        if is_new {
-            changes.push(Change::Policy(Box::new(governed.policy)));
-        }
         let values = changes.iter().map(serde_json::to_value);
         values.collect::<Result<_, _>>().map_err(Refused::host)
     }
@@ -268,7 +298,7 @@ impl Driver for NetDriver {
         request: &control::Request,
     ) -> Result<Answer, Refused> {
         match request.command.as_str() {
-            inquiry::RELOAD => self.reload(),
+            inquiry::RELOAD => self.reload(store),
             inquiry::SHOW => self.show(store, &request.arguments),
             other => Err(Refused::host(format!(
                 "{other} is no command of interfaces"

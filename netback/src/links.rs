@@ -34,10 +34,11 @@ pub(crate) struct Link {
 }
 
 /// What may change while an interface is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) rate: Option<RateSpec>,
     pub(crate) frontend: LiveOffer,
+    pub(crate) policy: VifPolicy,
 }
 
 impl Links {
@@ -96,6 +97,11 @@ impl Links {
                 Ok(tap)
             }
         }
+    }
+
+    /// The devices of all of them.
+    pub(crate) fn devices(&self) -> Vec<BackendPath> {
+        self.links.keys().copied().collect()
     }
 
     pub(crate) fn get(&self, device: &BackendPath) -> Option<&Link> {
@@ -192,7 +198,7 @@ fn vif(device: &BackendPath) -> (u16, u32) {
 
 impl Told {
     /// What the worker has to be told.
-    pub(crate) fn changes_to(self, now: Self) -> Vec<Change> {
+    pub(crate) fn changes_to(&self, now: &Self) -> Vec<Change> {
         let (then, live) = (self.frontend, now.frontend);
         let mut changes = Vec::new();
         if self.rate != now.rate {
@@ -204,6 +210,9 @@ impl Told {
         if then.xdp_headroom != live.xdp_headroom {
             changes.push(Change::XdpHeadroom(live.xdp_headroom));
         }
+        if self.policy != now.policy {
+            changes.push(Change::Policy(Box::new(now.policy.clone())));
+        }
         changes
     }
 }
@@ -211,6 +220,7 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Mac;
     use crate::tap::tests::in_own_network;
 
     #[test]
@@ -221,8 +231,9 @@ mod tests {
                 multicast_control: false,
                 xdp_headroom: 0,
             },
+            policy: VifPolicy::open(Mac([2; 6])),
         };
-        assert!(then.changes_to(then).is_empty());
+        assert!(then.changes_to(&then).is_empty());
         let rate = Some(RateSpec {
             bytes: 62_500,
             interval_us: 50_000,
@@ -233,15 +244,20 @@ mod tests {
                 multicast_control: true,
                 xdp_headroom: 256,
             },
+            policy: VifPolicy::locked(Mac([2; 6]), Vec::new()),
         };
         let changes = [
             Change::Rate(rate),
             Change::MulticastControl(true),
             Change::XdpHeadroom(256),
+            Change::Policy(Box::new(now.policy.clone())),
         ];
-        assert_eq!(then.changes_to(now), changes);
-        let limited = Told { rate, ..then };
-        assert_eq!(limited.changes_to(then), [Change::Rate(None)]);
+        assert_eq!(then.changes_to(&now), changes);
+        let limited = Told {
+            rate,
+            ..then.clone()
+        };
+        assert_eq!(limited.changes_to(&then), [Change::Rate(None)]);
     }
 
     fn device(domid: u16) -> BackendPath {

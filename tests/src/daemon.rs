@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Daemon {
     child: Option<Child>,
     run_dir: PathBuf,
+    config: PathBuf,
     program: Program,
     log: Arc<Log>,
 }
@@ -137,6 +138,7 @@ impl Start {
         Ok(Daemon {
             child: Some(child),
             run_dir: self.run_dir.clone(),
+            config,
             program: self.program,
             log,
         })
@@ -214,6 +216,12 @@ impl Daemon {
     pub fn status(&self) -> anyhow::Result<Status> {
         let told = control::ask(&self.socket(), &Request::new(control::STATUS))?;
         Ok(serde_json::from_value(told)?)
+    }
+
+    /// The configuration file that it was started with.
+    #[must_use]
+    pub fn config_file(&self) -> &Path {
+        &self.config
     }
 
     /// Runs its program with these arguments, for this daemon; what it prints.
