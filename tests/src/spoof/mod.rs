@@ -87,6 +87,20 @@ impl Site {
     }
 }
 
+/// Parts of the names of those that nftables does not see through, and the worker drops: behind an authentication header, which
+/// nobody takes who has not agreed on a key; behind more extension headers than anybody sends; and
+/// behind the end of the packet. What carries them has the guest's own addresses all the same.
+pub const UNSEEN_BY_THE_KERNEL: [&str; 8] = [
+    "behind an authentication header",
+    "an authentication header of",
+    "TCP behind 9 extension headers",
+    "TCP behind 10 extension headers",
+    "TCP behind 11 extension headers",
+    "TCP behind 12 extension headers",
+    "TCP that lies behind the packet's end",
+    "TCP behind 256 bytes of options",
+];
+
 /// All frames.
 #[must_use]
 pub fn matrix(site: &Site) -> Vec<Spoof> {

@@ -9,18 +9,20 @@ mod hotplug;
 mod kernel_store;
 mod killed_worker;
 mod nics;
+mod policy;
 mod read_only;
 mod refused;
 mod root;
 mod two_guests;
 
 /// All scenarios, by what they are about.
-pub const SUITES: &[Suite] = &[DISKS, NICS];
+pub const SUITES: &[Suite] = &[DISKS, NICS, POLICIES];
 
 /// xen-blkback's. Cheap ones that tell most come first.
 const DISKS: Suite = Suite {
     devices: Devices::Disks,
     shares_guests: false,
+    on_request: false,
     scenarios: &[
         contracts::ON_XEN,
         root::PV,
@@ -40,5 +42,14 @@ const DISKS: Suite = Suite {
 const NICS: Suite = Suite {
     devices: Devices::Nics,
     shares_guests: true,
+    on_request: false,
     scenarios: nics::ALL,
+};
+
+/// What xen-netback lets pass.
+const POLICIES: Suite = Suite {
+    devices: Devices::Nics,
+    shares_guests: true,
+    on_request: true,
+    scenarios: policy::ALL,
 };
