@@ -11,9 +11,9 @@ use xenbus::{Errno, Store, StoreError};
 /// The longest name that is believed, in bytes.
 const NAME_MAX: usize = 255;
 
-/// What `xl migrate` adds to the name of a guest that is just arriving (`xl_vmcontrol.c`). Its
-/// devices are attached before it is renamed.
-const ARRIVING: &str = "--incoming";
+/// What `xl migrate` adds to the name of a guest that is just arriving, and of one that is to leave
+/// (`xl_vmcontrol.c`). They have their devices meanwhile; one that cannot arrive goes on where it was.
+const MIGRATES: [&str; 2] = ["--incoming", "--migratedaway"];
 
 /// A guest, by everything that rules can name it by.
 ///
@@ -88,7 +88,8 @@ fn denied(error: &StoreError) -> bool {
 
 fn parse_name(value: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(value).ok()?;
-    let name = name.strip_suffix(ARRIVING).unwrap_or(name);
+    let own = MIGRATES.iter().find_map(|suffix| name.strip_suffix(suffix));
+    let name = own.unwrap_or(name);
     let fine = (1..=NAME_MAX).contains(&name.len()) && !name.contains(char::is_control);
     fine.then(|| name.to_owned())
 }
@@ -114,7 +115,9 @@ mod tests {
     #[test]
     fn names_are_as_the_administrator_gave_them() {
         assert_eq!(parse_name(b"web-1").as_deref(), Some("web-1"));
-        assert_eq!(parse_name(b"web-1--incoming").as_deref(), Some("web-1"));
+        for migrates in [&b"web-1--incoming"[..], b"web-1--migratedaway"] {
+            assert_eq!(parse_name(migrates).as_deref(), Some("web-1"));
+        }
         assert_eq!(
             parse_name("b\u{fc}ro".as_bytes()).as_deref(),
             Some("b\u{fc}ro")

@@ -1,5 +1,7 @@
 //! The broker's side of network interfaces: what to advertise, and what a worker needs to serve one.
 
+mod governing;
+
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -11,15 +13,13 @@ use xenbus::{
 };
 
 use crate::config::Config;
-use crate::enforce::guard_port;
 use crate::features;
 use crate::governor::Governor;
-use crate::inquiry::{self, Shown};
+use crate::inquiry;
 use crate::links::{Links, Told};
 use crate::permit::permit;
-use crate::policy::VifPolicy;
 use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
-use crate::tap::{Offload, Tap, TapError, TapName};
+use crate::tap::{Offload, Tap, TapError};
 use crate::wish::Wish;
 
 /// Network interfaces.
@@ -29,6 +29,8 @@ pub struct NetDriver {
     hypervisor: Hypervisor,
     links: Links,
     governor: Governor,
+    /// Where its devices are, once it is known.
+    own_domain: Option<DomId>,
 }
 
 impl NetDriver {
@@ -37,6 +39,7 @@ impl NetDriver {
     pub fn new(config: Config, hypervisor: Hypervisor, governor: Governor) -> Self {
         Self {
             governor,
+            own_domain: None,
             links: Links::new(config.queue_length),
             config,
             hypervisor,
@@ -66,99 +69,6 @@ impl NetDriver {
         }
         Ok(fds)
     }
-
-    /// Has the kernel enforce a policy on the interface of a device, under the name that it has now.
-    fn enforce(&mut self, device: &BackendPath, policy: &VifPolicy) -> Result<TapName, Refused> {
-        let link = self.links.get_mut(device);
-        let link = link.ok_or(Refused::host(TapError::Gone))?;
-        let name = TapName::parse(&link.tap.name()?).map_err(Refused::host)?;
-        self.governor.enforce(&name, policy)?;
-        let now = Some((name.clone(), policy.clone()));
-        let before = std::mem::replace(&mut link.governed, now);
-        // The hotplug script has renamed it.
-        if let Some((before, _)) = before.filter(|(before, _)| *before != name) {
-            self.governor.release(&before);
-        }
-        Ok(name)
-    }
-
-    /// Reads the policies again, and has the kernel enforce them; the workers hear of them when all
-    /// devices are looked at again.
-    fn reload(&mut self, store: &mut Store) -> Result<Answer, Refused> {
-        let (count, warnings) = self.governor.reload().map_err(Refused::host)?;
-        let mut faults = Vec::new();
-        for device in self.links.devices() {
-            if let Err(why) = self.govern_again(store, &device) {
-                faults.push(format!("\n{device} stays as it was: {why}"));
-            }
-        }
-        if !faults.is_empty() {
-            return Err(Refused::host(format!(
-                "{count} policies were read, but not all are in force:{}",
-                faults.concat()
-            )));
-        }
-        let warnings = warnings
-            .iter()
-            .map(|warning| format!("\nwarning: {warning}"));
-        let told = format!(
-            "{count} policies are in force{}",
-            warnings.collect::<String>()
-        );
-        tracing::info!("{told}");
-        Ok(Answer::from(serde_json::Value::String(told)).and_look_again())
-    }
-
-    /// What governs an interface, and what became of its frames.
-    fn show(&self, store: &mut Store, arguments: &serde_json::Value) -> Result<Answer, Refused> {
-        let wanted = arguments.as_str().unwrap_or_default();
-        let found = self.links.find(wanted);
-        let (device, name, policy) = found.ok_or_else(|| {
-            Refused::host(format!(
-                "there is no interface {wanted:?}: xen-netback status lists them"
-            ))
-        })?;
-        let wish = Wish::read(store, &device)?.map_err(Refused::host)?;
-        let governed = self.governor.govern(store, &device, &wish)?;
-        let shown = Shown {
-            interface: name.as_str().to_owned(),
-            why: governed.why.to_string(),
-            policy: policy.clone(),
-            counters: self.governor.counters(name).map_err(Refused::host)?,
-        };
-        let shown = serde_json::to_value(&shown).map_err(Refused::host)?;
-        Ok(Answer::from(shown))
-    }
-
-    fn govern_again(&mut self, store: &mut Store, device: &BackendPath) -> Result<(), Refused> {
-        let wish = Wish::read(store, device)?.map_err(Refused::host)?;
-        let governed = self.governor.govern(store, device, &wish)?;
-        self.exchange(device, &governed.policy)
-    }
-
-    /// Has another policy enforced in place of the one that is, if it is another.
-    fn exchange(&mut self, device: &BackendPath, policy: &VifPolicy) -> Result<(), Refused> {
-        let link = self.links.get(device);
-        let now = link.and_then(|link| Some((&link.governed.as_ref()?.1, link.told.is_some())));
-        match now {
-            Some((now, _)) if now == policy => Ok(()),
-            // It is no bridge port before that.
-            Some((_, false)) | None => self.enforce(device, policy).map(drop),
-            Some((_, true)) => self.guard(device, policy),
-        }
-    }
-
-    /// Has the kernel and the bridge enforce it.
-    fn guard(&mut self, device: &BackendPath, policy: &VifPolicy) -> Result<(), Refused> {
-        let name = self.enforce(device, policy)?;
-        let link = self.links.get_mut(device);
-        let link = link.ok_or(Refused::host(TapError::Gone))?;
-        if !policy.is_open() || link.guarded.is_some() {
-            guard_port(&name, policy, link.guarded.as_ref()).map_err(Refused::host)?;
-            link.guarded = Some(policy.clone());
-        }
-        Ok(())
-    }
 }
 
 impl Driver for NetDriver {
@@ -171,8 +81,7 @@ impl Driver for NetDriver {
     }
 
     fn starting(&mut self, store: &mut Store, own_domain: DomId) {
-        self.links.remove_stale(store, own_domain);
-        self.governor.take_over();
+        self.take_over(store, own_domain);
     }
 
     fn advertise(
@@ -315,7 +224,7 @@ impl Driver for NetDriver {
 
     fn forgotten(&mut self, device: &BackendPath) {
         for name in self.links.remove(device) {
-            self.governor.release(&name);
+            self.release(&name);
         }
     }
 }

@@ -63,9 +63,14 @@ impl Governor {
             warn!(%error, "rules of interfaces that are gone may be left");
             Vec::new()
         });
+        // Of interfaces that cannot be told from those that are gone, all stay.
+        let there = TapName::all().unwrap_or_else(|error| {
+            warn!(%error, "rules of interfaces that are gone may be left");
+            installed.clone()
+        });
         for name in installed {
             self.ruled.insert(name.as_str().to_owned());
-            if !name.is_taken() {
+            if !there.contains(&name) {
                 info!("removing the rules of {}, which is gone", name.as_str());
                 self.release(&name);
             }

@@ -18,9 +18,10 @@ pub struct Guest {
     pub uuid: Option<Uuid>,
 }
 
-/// What xl puts behind the name of a guest that is being received from another host. It has its
-/// interfaces by then.
-const INCOMING: &str = "--incoming";
+/// What xl puts behind the name of a guest that is being received from another host, and of one that
+/// has been sent there. They have their interfaces meanwhile, and one that the other host does not
+/// start goes on here.
+const MIGRATES: [&str; 2] = ["--incoming", "--migratedaway"];
 
 /// A name is not longer.
 const NAME_MAX: usize = 1024;
@@ -48,7 +49,8 @@ impl Guest {
 
 fn parse_name(name: Vec<u8>) -> Option<String> {
     let mut name = String::from_utf8(name).ok()?;
-    if let Some(own) = name.strip_suffix(INCOMING) {
+    let own = MIGRATES.iter().find_map(|suffix| name.strip_suffix(suffix));
+    if let Some(own) = own {
         name.truncate(own.len());
     }
     (1..=NAME_MAX).contains(&name.len()).then_some(name)
@@ -65,10 +67,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_the_same_while_its_guest_arrives() {
+    fn a_name_is_the_same_while_its_guest_arrives_or_leaves() {
         let parse = |name: &str| parse_name(name.into());
         assert_eq!(parse("web-1").as_deref(), Some("web-1"));
         assert_eq!(parse("web-1--incoming").as_deref(), Some("web-1"));
+        assert_eq!(parse("web-1--migratedaway").as_deref(), Some("web-1"));
         assert_eq!(parse("--incoming"), None);
         assert_eq!(parse(""), None);
         assert_eq!(parse_name(vec![0xff]), None);

@@ -44,12 +44,19 @@ impl Limits {
 }
 
 fn bytes(limit: Limit) -> Option<Rate> {
-    let burst = if limit.burst == 0 {
-        MIN_BURST
-    } else {
-        limit.burst
+    if limit.bytes == 0 {
+        return None;
+    }
+    // What an interval allows passes at once: so it is not longer than what is to.
+    let (interval, burst) = match limit.burst {
+        0 => (INTERVAL_US, MIN_BURST),
+        burst => {
+            let paid = burst.saturating_mul(SECOND_US) / limit.bytes;
+            (paid.clamp(1, INTERVAL_US), burst)
+        }
     };
-    Rate::new(limit.bytes, Duration::from_secs(1), burst)
+    let units = limit.bytes.saturating_mul(interval).div_ceil(SECOND_US);
+    Rate::new(units, Duration::from_micros(interval), burst)
 }
 
 /// So many packets a second, and a ring full of them at once.
@@ -60,7 +67,11 @@ pub(crate) fn packet_rate(packets: u32) -> Option<Rate> {
 
 /// What Linux lets pass at once at any rate.
 pub(crate) const MIN_BURST: u64 = 131_072;
-const PACKET_BURST: u64 = 256;
+/// Packets that pass at once at any rate.
+pub(crate) const PACKET_BURST: u64 = 256;
+/// In what time a rate is paid out, at the most: xl's default.
+const INTERVAL_US: u64 = 50_000;
+const SECOND_US: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -85,5 +96,31 @@ mod tests {
         };
         assert!((9..=11).contains(&wait(10_000, 1)));
         assert!((100..=102).contains(&wait(1, 100)));
+    }
+    #[test]
+    fn net_11_no_more_than_the_burst_passes_at_once_however_fast_it_may_be() {
+        let now = Instant::now();
+        let of = |bytes, burst| {
+            let packets = 0;
+            let limit = Limit {
+                bytes,
+                packets,
+                burst,
+            };
+            Limits::new(limit, now)
+        };
+        for (bytes, burst, at_once) in [
+            (125_000_000, 65_536, 65_536),
+            (1000, 65_536, 65_536),
+            (1_000_000, 0, MIN_BURST),
+            // In 50 ms.
+            (125_000_000, 0, 6_250_000),
+        ] {
+            let limits = of(bytes, burst);
+            assert_eq!(limits.charge(at_once, 1, now), None, "{bytes} {burst}");
+            let wait = limits.charge(bytes / 10, 1, now).map(|until| until - now);
+            let wait = wait.unwrap().as_millis();
+            assert!((99..=101).contains(&wait), "{bytes} {burst}: {wait} ms");
+        }
     }
 }

@@ -135,14 +135,16 @@ impl Links {
     pub(crate) fn remove(&mut self, device: &BackendPath) -> Vec<TapName> {
         let Some(link) = self.links.remove(device) else {
             let left: Vec<_> = TapName::owned_by(vif(device)).collect();
-            left.iter().for_each(|name| self.remove_left(name));
-            return left;
+            let removed = left.into_iter().filter(|name| self.remove_left(name));
+            return removed.collect();
         };
         match self.dismiss(link.tap) {
             // Or somebody has done that.
             Ok(()) | Err(TapError::Gone) => {}
             Err(error) => {
+                // A worker may send through it still: so its rules stay.
                 warn!(%error, "a tap is left behind: remove it with ip link delete");
+                return Vec::new();
             }
         }
         link.governed.into_iter().map(|(name, _)| name).collect()
@@ -150,28 +152,49 @@ impl Links {
 
     /// Removes the taps whose devices went while no broker ran.
     pub(crate) fn remove_stale(&mut self, store: &mut Store, own_domain: DomId) {
-        for name in TapName::all().unwrap_or_default() {
-            let Some((domid, handle)) = name.owner() else {
-                continue;
-            };
-            let device = BackendPath {
-                backend: own_domain,
-                class: Class::Vif,
-                frontend: DomId::new(domid),
-                devid: handle,
-            };
+        for (name, device) in self.left(own_domain) {
             if matches!(store.read(&device.key("state")), Ok(None)) {
                 self.remove_left(&name);
             }
         }
     }
 
-    fn remove_left(&mut self, name: &TapName) {
-        match Tap::adopt(name).and_then(|tap| self.dismiss(tap)) {
+    /// The taps that earlier processes have left, of devices that were not looked at since, and which
+    /// devices.
+    pub(crate) fn left(&self, own_domain: DomId) -> Vec<(TapName, BackendPath)> {
+        let names = TapName::all().unwrap_or_default().into_iter();
+        let owned = names.filter_map(|name| {
+            let (domid, handle) = name.owner()?;
+            let device = BackendPath {
+                backend: own_domain,
+                class: Class::Vif,
+                frontend: DomId::new(domid),
+                devid: handle,
+            };
+            Some((name, device))
+        });
+        let known = |(_, device): &(_, BackendPath)| self.links.contains_key(device);
+        owned.filter(|left| !known(left)).collect()
+    }
+
+    /// Does a policy govern one of them under this name?
+    pub(crate) fn are_governed_as(&self, name: &TapName) -> bool {
+        let mut governed = self
+            .links
+            .values()
+            .filter_map(|link| link.governed.as_ref());
+        governed.any(|(other, _)| other == name)
+    }
+
+    /// False if it is not removed.
+    fn remove_left(&mut self, name: &TapName) -> bool {
+        let removed = Tap::adopt(name).and_then(|tap| self.dismiss(tap));
+        match &removed {
             Ok(()) => info!("removed {}: its guest is gone", name.as_str()),
             // Another program's interface, after all.
             Err(error) => debug!(%error, "{} stays", name.as_str()),
         }
+        removed.is_ok()
     }
 
     fn dismiss(&mut self, tap: Tap) -> Result<(), TapError> {

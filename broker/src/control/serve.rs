@@ -46,13 +46,17 @@ impl<D: Driver> Supervisor<D> {
         if command.right == Right::Operator {
             tracing::info!("told to {name}");
         }
-        match self.driver.control(&mut self.store, &asked.request) {
-            Ok(Answer { value, look_again }) => {
-                if look_again {
-                    self.changed.extend(self.devices.keys());
-                }
-                Ok(value)
-            }
+        let done = self.driver.control(&mut self.store, &asked.request);
+        // What was changed before something failed has changed.
+        let may_have_changed = command.right == Right::Operator;
+        if done
+            .as_ref()
+            .map_or(may_have_changed, |done| done.look_again)
+        {
+            self.changed.extend(self.devices.keys());
+        }
+        match done {
+            Ok(Answer { value, .. }) => Ok(value),
             Err(Refused::Store(error)) => {
                 self.store_failed(&error);
                 Err(format!("xenstore: {error}"))

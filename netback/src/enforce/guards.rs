@@ -4,6 +4,7 @@ mod ip;
 mod nd;
 
 use super::table::{Table, braces, word};
+use crate::limits::PACKET_BURST;
 use crate::policy::{Dhcp, Direction, VifPolicy, Vlan};
 
 /// EtherTypes of VLAN tags. Linux takes the first two off before it looks at the frame, whatever is
@@ -225,7 +226,8 @@ fn rate(table: &mut Table, policy: &VifPolicy) -> Vec<String> {
     if limit.packets > 0 {
         let drop = table.drop("out-rate");
         let rate = u64::from(limit.packets) + u64::from(limit.packets) / 10 + 1;
-        let burst = (u64::from(limit.packets) * 2).min(u64::from(u32::MAX));
+        let burst = u64::from(limit.packets).max(PACKET_BURST) * 2;
+        let burst = burst.min(u64::from(u32::MAX));
         lines.push(format!(
             "limit rate over {rate}/second burst {burst} packets {drop}"
         ));

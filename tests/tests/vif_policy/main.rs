@@ -1,5 +1,6 @@
 //! Policies at work: what the worker, the kernel, and both together let pass.
 
+mod in_force;
 mod kernel;
 mod worker;
 

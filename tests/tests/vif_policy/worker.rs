@@ -12,7 +12,7 @@ use pv_tests::toolstack::NicLine;
 
 use super::frames;
 
-const TENANT: &str = "
+pub(super) const TENANT: &str = "
 [[policy]]
 name = \"tenant\"
 match = { domid = 1 }
@@ -21,15 +21,15 @@ ipv4 = \"192.0.2.7\"
 ipv6 = \"2001:db8::7\"
 ";
 
-struct Stage {
-    scene: Scene,
+pub(super) struct Stage {
+    pub(super) scene: Scene,
     guest: Guest,
     nic: NicLine,
     wire: Wire,
 }
 
 impl Stage {
-    fn set(policy: &str) -> anyhow::Result<Self> {
+    pub(super) fn set(policy: &str) -> anyhow::Result<Self> {
         let mut scene = Scene::networked(policy)?;
         let guest = scene.guest()?;
         let nic = NicLine::new(0, Site::example().own.mac);
@@ -42,12 +42,12 @@ impl Stage {
         })
     }
 
-    fn interface(&self) -> String {
+    pub(super) fn interface(&self) -> String {
         self.nic.interface(self.guest.domid())
     }
 
     /// Sends a frame; whether it came out at the other end, as it was.
-    fn passes(&mut self, frame: &[u8]) -> anyhow::Result<bool> {
+    pub(super) fn passes(&mut self, frame: &[u8]) -> anyhow::Result<bool> {
         let packet = Packet {
             bytes: frame,
             cuts: &Cut::pages(frame.len()),
@@ -78,7 +78,7 @@ impl Stage {
         Ok(true)
     }
 
-    fn clear(mut self) -> anyhow::Result<()> {
+    pub(super) fn clear(mut self) -> anyhow::Result<()> {
         self.wire.front.close()?;
         self.scene.detach_nic(&self.guest, &self.nic)?;
         self.scene.destroy(&self.guest)?;

@@ -383,3 +383,15 @@ fn net_17_net_18_a_locked_guest_has_its_own_addresses() {
         );
     });
 }
+
+/// What a worker lets pass at once, whatever the rate.
+#[test]
+fn net_11_the_kernel_drops_nothing_that_the_worker_shapes() {
+    let mut slow = VifPolicy::open(MAC);
+    slow.limit_out.packets = 10;
+    behind(slow, |queue| {
+        (0..256).for_each(|_| send(queue, &ether(IP4, &ip4(OWN4, PEER4, 17, &[0; 8]))));
+        let counters = Kernel.counters(&name()).unwrap();
+        assert_eq!(counters.out["default"].packets, 256, "{counters:?}");
+    });
+}
