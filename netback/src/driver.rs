@@ -18,6 +18,7 @@ use crate::governor::Governor;
 use crate::inquiry;
 use crate::links::{Links, Told};
 use crate::permit::permit;
+use crate::policy::network::Network;
 use crate::spec::{ControlSpec, FrontendFeatures, OfferedFeatures, QueueSpec, VifSpec};
 use crate::tap::{Offload, Tap, TapError};
 use crate::wish::Wish;
@@ -96,7 +97,9 @@ impl Driver for NetDriver {
         let governed = self.governor.govern(store, device, &wish)?;
         // Before anybody brings the interface up.
         self.enforce(device, &governed.policy)?;
-        Ok(features::before_rings(self.config.offered))
+        let mut keys = features::before_rings(self.config.offered);
+        keys.extend(network_keys(governed.network.as_ref()));
+        Ok(keys)
     }
 
     fn connect(&mut self, store: &mut Store, device: &BackendPath) -> Result<Connection, Refused> {
@@ -227,6 +230,23 @@ impl Driver for NetDriver {
             self.release(&name);
         }
     }
+}
+
+/// What the hotplug script is told, empty where there is nothing to tell: another policy may have told
+/// something of the same device before.
+fn network_keys(network: Option<&Network>) -> Vec<Key<'static>> {
+    let said = network.map(Network::keys).unwrap_or_default();
+    let value = |key| said.iter().find(|(name, _)| *name == key);
+    let keys = Network::KEYS.into_iter();
+    keys.map(|key| {
+        (
+            key,
+            value(key)
+                .map(|(_, value)| value.clone())
+                .unwrap_or_default(),
+        )
+    })
+    .collect()
 }
 
 /// What the kernel may leave undone: the least that both IP versions agree to, since a tap has one

@@ -13,6 +13,7 @@
 //! | `name` | `a-z0-9-` | | | must be there, once |
 //! | `match` | table | | | what an interface must be like: all keys must fit, of a list one; without it every interface is. `domain` (pattern: `*` any text, `?` one character), `uuid`, `domid`, `mac`, `bridge`, `handle` |
 //! | `profile` | word | | | `open`, `locked` (if not said) or `isolated` |
+//! | `network` | `{ mode = "nat", gateway = "10.0.0.1", uplink = "eth0", forwards = ["tcp 8080 -> 80"] }` | | | how `vif-xen-backends` connects it, from the next time that the script runs for it: [`Network`](crate::policy::network::Network); without it, as the `vif=` line says |
 //! | `mac-guard` | bool | false | true | [`mac_guard`](super::VifPolicy::mac_guard) |
 //! | `ip-guard` | bool | false | true | [`addresses`](super::VifPolicy::addresses): checks addresses in IP, ARP and ND |
 //! | `ipv4`, `ipv6` | address, prefix, list | none | none | the guest's own, with those of the toolstack's `ip` key; no effect without `ip-guard` |
@@ -58,6 +59,7 @@ mod entry;
 mod glob;
 mod govern;
 mod matching;
+mod network;
 mod print;
 mod profile;
 mod quantity;

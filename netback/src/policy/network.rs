@@ -133,67 +133,16 @@ struct Written {
 }
 
 impl Network {
-    /// The way.
-    #[must_use]
-    pub const fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// The host's addresses on the interface, one for each IP version at most; without one the
-    /// uplink's address (IPv4), or `fe80::1`.
-    #[must_use]
-    pub fn gateways(&self) -> &[IpAddr] {
-        &self.gateways
-    }
-
-    /// Where the rest of the world is; `None`: where the default route leads.
-    #[must_use]
-    pub fn uplink(&self) -> Option<&str> {
-        self.uplink.as_deref()
-    }
-
-    /// Ports of the host that lead to the guest.
-    #[must_use]
-    pub fn forwards(&self) -> &[Forward] {
-        &self.forwards
-    }
-
-    /// The keys and values in the interface's directory that tell the hotplug script. The script looks
-    /// for all of [`Self::KEYS`]; those that are not among these must not be there.
-    #[must_use]
-    pub fn keys(&self) -> Vec<(&'static str, String)> {
-        let joined = |parts: Vec<String>, between| parts.join(between);
-        let gateways = self.gateways.iter().map(ToString::to_string).collect();
-        let forwards = self.forwards.iter().map(Forward::key).collect();
-        let values = [
-            self.mode.to_string(),
-            joined(gateways, " "),
-            self.uplink.clone().unwrap_or_default(),
-            joined(forwards, "; "),
-        ];
-        let keys = Self::KEYS.into_iter().zip(values);
-        keys.filter(|(_, value)| !value.is_empty()).collect()
-    }
-
-    /// All keys that there may be.
-    pub const KEYS: [&'static str; 4] = [
-        "network/mode",
-        "network/gateway",
-        "network/uplink",
-        "network/forwards",
-    ];
-}
-
-impl TryFrom<Written> for Network {
-    type Error = BadNetwork;
-
-    fn try_from(written: Written) -> Result<Self, BadNetwork> {
-        let Written {
-            mode,
-            gateway: gateways,
-            uplink,
-            forwards,
-        } = written;
+    /// These parts, if they go together.
+    ///
+    /// # Errors
+    /// [`BadNetwork`].
+    pub fn new(
+        mode: Mode,
+        gateways: Vec<IpAddr>,
+        uplink: Option<String>,
+        forwards: Vec<Forward>,
+    ) -> Result<Self, BadNetwork> {
         let useless = |key, remedy| Err(BadNetwork::Useless { key, mode, remedy });
         match mode {
             Mode::Bridge if !gateways.is_empty() => {
@@ -238,6 +187,70 @@ impl TryFrom<Written> for Network {
             uplink,
             forwards,
         })
+    }
+
+    /// The way.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The host's addresses on the interface, one for each IP version at most; without one the
+    /// uplink's address (IPv4), or `fe80::1`.
+    #[must_use]
+    pub fn gateways(&self) -> &[IpAddr] {
+        &self.gateways
+    }
+
+    /// Where the rest of the world is; `None`: where the default route leads.
+    #[must_use]
+    pub fn uplink(&self) -> Option<&str> {
+        self.uplink.as_deref()
+    }
+
+    /// Ports of the host that lead to the guest.
+    #[must_use]
+    pub fn forwards(&self) -> &[Forward] {
+        &self.forwards
+    }
+
+    /// The keys and values in the interface's directory that tell the hotplug script. The script looks
+    /// for all of [`Self::KEYS`]; those that are not among these must be empty, or not there.
+    #[must_use]
+    pub fn keys(&self) -> Vec<(&'static str, String)> {
+        let joined = |parts: Vec<String>, between| parts.join(between);
+        let gateways = self.gateways.iter().map(ToString::to_string).collect();
+        let forwards = self.forwards.iter().map(Forward::key).collect();
+        let values = [
+            self.mode.to_string(),
+            joined(gateways, " "),
+            self.uplink.clone().unwrap_or_default(),
+            joined(forwards, "; "),
+        ];
+        let keys = Self::KEYS.into_iter().zip(values);
+        keys.filter(|(_, value)| !value.is_empty()).collect()
+    }
+
+    /// All keys that there may be.
+    pub const KEYS: [&'static str; 4] = [
+        "network/mode",
+        "network/gateway",
+        "network/uplink",
+        "network/forwards",
+    ];
+}
+
+impl TryFrom<Written> for Network {
+    type Error = BadNetwork;
+
+    fn try_from(written: Written) -> Result<Self, BadNetwork> {
+        let Written {
+            mode,
+            gateway,
+            uplink,
+            forwards,
+        } = written;
+        Self::new(mode, gateway, uplink, forwards)
     }
 }
 

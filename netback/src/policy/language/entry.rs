@@ -4,11 +4,13 @@ use broker::config::ConfigError;
 
 use super::doubts;
 use super::matching::Matching;
+use super::network;
 use super::profile::{PROFILES, Profile};
 use super::rules::{self, Defaults};
 use super::section::{Item, Section};
 use super::settings::{self, ACTIONS};
 use super::source::{Origin, Warning};
+use crate::policy::network::Network;
 use crate::policy::{Action, Direction, Rule, VifPolicy};
 
 /// A policy, as it was written: it is not known yet for whom.
@@ -19,12 +21,14 @@ pub struct Policy {
     pub(super) matching: Matching,
     /// What is said of VLANs is the policy's, and not the profile's.
     pub(super) says_vlan: bool,
+    /// What the hotplug script is to do.
+    pub(super) network: Option<Network>,
     /// All else. Its address is nobody's; the interface's takes its place.
     pub(super) settings: VifPolicy,
 }
 
 /// The keys that are not in [`settings::KEYS`].
-const OWN_KEYS: [&str; 4] = ["name", "match", "profile", "rule"];
+const OWN_KEYS: [&str; 5] = ["name", "match", "profile", "network", "rule"];
 
 /// The longest name.
 const NAME_MAX: usize = 63;
@@ -32,8 +36,8 @@ const NAME_MAX: usize = 63;
 impl Policy {
     /// All keys of a policy.
     pub(super) fn keys() -> &'static [&'static str] {
-        static KEYS: [&str; 30] = {
-            let mut keys = [""; 30];
+        static KEYS: [&str; 31] = {
+            let mut keys = [""; 31];
             let mut at = 0;
             while at < OWN_KEYS.len() {
                 keys[at] = OWN_KEYS[at];
@@ -75,6 +79,7 @@ impl Policy {
             profile,
             matching: matching.unwrap_or_default(),
             says_vlan: section.get("vlan").is_some(),
+            network: section.optional("network", network::read)?,
             settings: policy,
         })
     }

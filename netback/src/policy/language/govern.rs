@@ -7,6 +7,7 @@ use super::matching::Matched;
 use super::profile::Profile;
 use super::source::Origin;
 use super::vif::Vif;
+use crate::policy::network::Network;
 use crate::policy::{Addresses, Limit, VifPolicy};
 use crate::spec::RateSpec;
 
@@ -17,6 +18,8 @@ pub struct Governed {
     pub policy: VifPolicy,
     /// How much it may transmit: the slower of the toolstack's rate and the policy's.
     pub rate: Option<RateSpec>,
+    /// How the hotplug script is to connect it, if the policy says so.
+    pub network: Option<Network>,
     /// Why this policy.
     pub why: Why,
 }
@@ -51,17 +54,22 @@ pub(super) fn govern(policies: &[Policy], vif: &Vif) -> Governed {
     let fitting = policies
         .iter()
         .find_map(|policy| Some((policy, policy.matching.of(vif)?)));
-    let (mut policy, says_vlan, why) = match fitting {
+    let (mut policy, says_vlan, network, why) = match fitting {
         Some((policy, matched)) => {
             let why = Why::Fits {
                 origin: policy.origin.clone(),
                 profile: policy.profile,
                 matched,
             };
-            (policy.settings.clone(), policy.says_vlan, why)
+            (
+                policy.settings.clone(),
+                policy.says_vlan,
+                policy.network.clone(),
+                why,
+            )
         }
-        None if vif.ip.is_empty() => (Profile::Open.policy(), false, Why::Nothing),
-        None => (Profile::Locked.policy(), false, Why::Addressed),
+        None if vif.ip.is_empty() => (Profile::Open.policy(), false, None, Why::Nothing),
+        None => (Profile::Locked.policy(), false, None, Why::Addressed),
     };
     policy.mac = vif.mac;
     policy.addresses = policy.addresses.map(|addresses| {
@@ -72,7 +80,12 @@ pub(super) fn govern(policies: &[Policy], vif: &Vif) -> Governed {
         policy.vlan = vlan.clone();
     }
     let rate = slower(vif.rate, &mut policy.limit_out);
-    Governed { policy, rate, why }
+    Governed {
+        policy,
+        rate,
+        network,
+        why,
+    }
 }
 
 /// The slower of both, which becomes the policy's as well if it has one.

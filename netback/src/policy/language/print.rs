@@ -5,6 +5,7 @@ use std::fmt;
 use broker::config::name;
 
 use super::entry::Policy;
+use super::network;
 use super::quantity::show_rate;
 use super::ranges::Ranges;
 use super::rules::{DIRECTIONS, PROTOCOLS};
@@ -20,6 +21,9 @@ impl fmt::Display for Policy {
             writeln!(f, "match = {{ {} }}", self.matching)?;
         }
         writeln!(f, "profile = \"{}\"", self.profile.as_str())?;
+        if let Some(network) = &self.network {
+            network::print(f, network)?;
+        }
         settings(f, policy, self.says_vlan)
     }
 }
@@ -121,7 +125,7 @@ fn print_rule(f: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result {
     writeln!(f, "log = {}", rule.log)
 }
 
-fn list(values: &[impl fmt::Display]) -> String {
+pub(super) fn list(values: &[impl fmt::Display]) -> String {
     let quoted: Vec<_> = values.iter().map(|value| format!("\"{value}\"")).collect();
     format!("[{}]", quoted.join(", "))
 }

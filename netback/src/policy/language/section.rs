@@ -109,6 +109,11 @@ impl<'a> Item<'a> {
         self.source.error(&self.value.span(), &what)
     }
 
+    /// Something is wrong with it that `what` names.
+    pub(super) fn error(&self, what: &str) -> ConfigError {
+        self.source.error(&self.value.span(), what)
+    }
+
     pub(super) fn doubt(&self, what: &str) -> Warning {
         let shown = self.source.shown(self.value.span());
         let what = format!("{} = {shown}: {what}", self.key);

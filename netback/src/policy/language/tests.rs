@@ -10,6 +10,7 @@ mod any_text;
 mod doubts;
 mod govern;
 mod mistakes;
+mod network;
 mod printed;
 
 /// The policies of a text without doubts.
@@ -53,7 +54,10 @@ fn the_example_says_nothing_until_it_is_taken_up() {
         .iter()
         .map(|policy| policy.name().to_owned())
         .collect();
-    assert_eq!(names, ["web", "tenant", "router", "everything-else"]);
+    assert_eq!(
+        names,
+        ["web", "tenant", "router", "hidden", "everything-else"]
+    );
 }
 
 #[test]

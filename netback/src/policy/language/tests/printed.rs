@@ -76,11 +76,20 @@ fn settings() -> impl Strategy<Value = String> {
         maybe("packets-out", &["1"]),
         maybe("packets-in", &["100000000"]),
         maybe("flows", &["1", "1048576"]),
+        maybe(
+            "network",
+            &[
+                "{ mode = \"bridge\" }",
+                "{ mode = \"route\", gateway = \"10.0.0.1\" }",
+                "{ mode = \"nat\", gateway = [\"::2\", \"10.0.0.1\"], uplink = \"eth0\", \
+                 forwards = [\"tcp 8080 -> 80\", \"udp [2001:db8::1]:53 -> [2001:db8::5]:53\"] }",
+            ],
+        ),
     );
     (first, second, third).prop_map(|(a, b, c)| {
         let a = [a.0, a.1, a.2, a.3, a.4, a.5, a.6, a.7, a.8, a.9];
         let b = [b.0, b.1, b.2, b.3, b.4, b.5, b.6, b.7, b.8, b.9];
-        let c = [c.0, c.1, c.2, c.3, c.4];
+        let c = [c.0, c.1, c.2, c.3, c.4, c.5];
         a.concat() + &b.concat() + &c.concat()
     })
 }
@@ -134,6 +143,7 @@ proptest! {
         prop_assert_eq!(&again.matching, &policy.matching, "{}", printed);
         prop_assert_eq!(again.profile, policy.profile);
         prop_assert_eq!(again.says_vlan, policy.says_vlan);
+        prop_assert_eq!(&again.network, &policy.network, "{}", printed);
         prop_assert_eq!(again.to_string(), printed);
     }
 }
@@ -144,5 +154,5 @@ fn all_policies_are_printed_as_one_list() {
     let printed = policies.to_string();
     let (again, _) = Policies::parse(Path::new("x"), &printed).unwrap();
     assert_eq!(again.to_string(), printed);
-    assert_eq!(printed.matches("[[policy]]").count(), 4);
+    assert_eq!(printed.matches("[[policy]]").count(), 5);
 }
