@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::cli::Test;
-use crate::filter::{Filter, HEAD, Verdict};
+use crate::filter::{Filter, HEAD, Reason, Verdict};
 use crate::policy::{Action, Direction, Rule, VifPolicy};
 
 /// Source and destination of a packet.
@@ -55,6 +55,8 @@ impl FromStr for Ends {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     verdict: Verdict,
+    /// Who has sent it is told, where the kernel can tell him.
+    rejects: bool,
     /// The rule that lets it pass, counted from 1, and whether it follows the flow.
     passed_by: Option<(usize, bool)>,
 }
@@ -125,15 +127,23 @@ fn first_of(protocol: u8, ends: Ends, (to, from): ([u8; 6], [u8; 6])) -> Vec<u8>
 #[must_use]
 pub fn judge(policy: &VifPolicy, direction: Direction, frame: &[u8]) -> Told {
     let now = Instant::now();
-    // The kernel judges what follows flows, by the same rules.
+    // The kernel judges what follows flows, by the same rules, and rejects; only that it tells so is
+    // different from dropping.
+    let drops = |action| match action {
+        Action::Reject => Action::Drop,
+        other => other,
+    };
     let stateless = |rule: &Rule| Rule {
         stateful: false,
+        action: drops(rule.action),
         ..rule.clone()
     };
     let rules = policy.rules.iter().map(stateless).collect();
     let filter = Filter::new(
         &VifPolicy {
             rules,
+            default_out: drops(policy.default_out),
+            default_in: drops(policy.default_in),
             ..policy.clone()
         },
         now,
@@ -143,21 +153,38 @@ pub fn judge(policy: &VifPolicy, direction: Direction, frame: &[u8]) -> Told {
         Direction::Out => filter.out(head, || now),
         Direction::In => filter.incoming(head, || now),
     };
+    let default = match direction {
+        Direction::Out => policy.default_out,
+        Direction::In => policy.default_in,
+    };
+    let rejects = match verdict {
+        Verdict::Drop(Reason::Default, _) => default == Action::Reject,
+        Verdict::Drop(_, Some(rule)) => {
+            let rule = policy.rules.get(rule);
+            rule.is_some_and(|rule| rule.action == Action::Reject)
+        }
+        _ => false,
+    };
     let passed_by = filter.hits().iter().position(|&hits| hits > 0);
     let passed_by = passed_by.and_then(|index| {
         let rule = policy.rules.get(index)?;
         (rule.action == Action::Accept).then_some((index + 1, rule.stateful))
     });
-    Told { verdict, passed_by }
+    Told {
+        verdict,
+        rejects,
+        passed_by,
+    }
 }
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dropped = if self.rejects { "rejected" } else { "dropped" };
         match (self.verdict, self.passed_by) {
             (Verdict::Drop(reason, Some(rule)), _) => {
-                write!(f, "dropped: {reason} {}", rule + 1)
+                write!(f, "{dropped}: {reason} {}", rule + 1)
             }
-            (Verdict::Drop(reason, None), _) => write!(f, "dropped: {reason}"),
+            (Verdict::Drop(reason, None), _) => write!(f, "{dropped}: {reason}"),
             (Verdict::Pass, Some((rule, false))) => write!(f, "passes: rule {rule}"),
             (Verdict::Pass, Some((rule, true))) => {
                 write!(f, "passes: rule {rule}, and what belongs to the same flow")
@@ -254,6 +281,19 @@ mod tests {
             let frame = first_of(protocol, ends.parse().unwrap(), stations);
             let judged = judge(&policy, direction, &frame);
             assert_eq!(judged.to_string(), told, "{ends}");
+        }
+    }
+
+    #[test]
+    fn what_is_rejected_is_not_said_to_pass() {
+        let mut policy = policy();
+        policy.rules[1].action = Action::Reject;
+        policy.default_out = Action::Reject;
+        for (port, told) in [(25, "rejected: rule 2"), (26, "rejected: default")] {
+            let ends = format!("10.0.0.5:5000,192.0.2.1:{port}");
+            let frame = first_of(TCP, ends.parse().unwrap(), (ELSEWHERE, policy.mac.0));
+            let judged = judge(&policy, Direction::Out, &frame);
+            assert_eq!(judged.to_string(), told);
         }
     }
 
