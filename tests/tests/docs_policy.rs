@@ -300,6 +300,7 @@ fn every_value_can_be_written() -> anyhow::Result<()> {
                 let line = format!("{key} = {value}");
                 let text = match (place, key.as_str()) {
                     (0, "name") => format!("[[policy]]\n{line}\n"),
+                    (0, "bpdu") => policy(&format!("l2 = \"any\"\n{line}")),
                     (0, "burst-out") => policy(&format!("rate-out = \"1Gbit/s\"\n{line}")),
                     (0, "burst-in") => policy(&format!("rate-in = \"1Gbit/s\"\n{line}")),
                     (0, _) => policy(&line),
