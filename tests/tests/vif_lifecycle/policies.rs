@@ -7,7 +7,7 @@ use netback::wish::Wish;
 use pv_tests::scene::Scene;
 use pv_tests::toolstack::backend_path;
 use ring_proto::DomId;
-use xenbus::{BackendPath, Class, Permissions};
+use xenbus::{BackendPath, Class, Permissions, State};
 
 use super::nic;
 
@@ -91,4 +91,33 @@ fn a_policy_that_makes_no_sense_stops_the_daemon_and_is_told_with_its_place() ->
     ensure!(!daemon.wait_exit()?.success(), "it takes anything");
     daemon.wait_log("netback.toml:4:1: there is no key \"ip-gard\"; did you mean \"ip-guard\"?")?;
     Ok(())
+}
+
+#[test]
+fn con_04_the_hotplug_script_is_told_what_the_policy_says_and_not_by_the_guest()
+-> anyhow::Result<()> {
+    let config = "\n[[policy]]\nname = \"hidden\"\nmatch = { handle = 0 }\n\
+                  network = { mode = \"nat\", uplink = \"eth0\", forwards = [\"tcp 8080 -> 80\"] }\n";
+    let mut scene = Scene::networked(config)?;
+    let guest = scene.guest()?;
+    let (domid, line) = (guest.domid(), nic(1));
+    let backend = backend_path(domid, line.device());
+    scene.toolstack().write_nic_keys(domid, &line)?;
+    let device = line.device();
+    let ready = [State::InitWait];
+    scene.toolstack().wait_backend(domid, device, &ready)?;
+    let mut own = guest.store()?;
+    for (key, expected) in [
+        ("network/mode", "nat"),
+        ("network/gateway", ""),
+        ("network/uplink", "eth0"),
+        ("network/forwards", "tcp any 8080 guest 80"),
+    ] {
+        let path = format!("{backend}/{key}");
+        let value = scene.toolstack().store().read(&path)?;
+        let value = value.with_context(|| format!("there is no {key}"))?;
+        ensure!(value == expected.as_bytes(), "{key}: {value:?}");
+        ensure!(own.write(&path, "x").is_err(), "the guest writes {key}");
+    }
+    scene.no_wrong_done()
 }
