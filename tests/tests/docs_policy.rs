@@ -242,7 +242,7 @@ fn every_key_is_there() {
         })
         .collect();
     assert_eq!(told, keys_of_the_language());
-    assert_eq!(told[0].len() + told[1].len(), 29 + 9);
+    assert_eq!(told[0].len() + told[1].len(), 30 + 9);
 }
 
 /// A policy of a profile with `keys`, and a rule by which one sees whether rules are stateful.
