@@ -15,7 +15,7 @@
 //! - [`Request`], [`Reply`]: a line each way
 //! - [`Command`]: what a daemon's [`Driver`](crate::Driver) adds to `status`
 //! - [`Status`]: the answer to `status`
-//! - [`ask`]: the client
+//! - [`ask()`]: the client
 
 mod ask;
 mod client;

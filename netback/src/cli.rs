@@ -105,8 +105,8 @@ pub struct What {
     /// A file with the bytes of an Ethernet frame.
     #[arg(long, value_name = "FILE")]
     pub frame: Option<PathBuf>,
-    /// The first packet of a TCP connection: 10.0.0.5:40000,192.0.2.1:443 or
-    /// [fd00::5]:40000,[2001:db8::1]:443.
+    /// The first packet of a TCP connection: `10.0.0.5:40000,192.0.2.1:443` or
+    /// `[fd00::5]:40000,[2001:db8::1]:443`.
     #[arg(long, value_name = "SOURCE,DESTINATION")]
     pub tcp: Option<Ends>,
     /// A UDP datagram.

@@ -118,7 +118,7 @@ impl Pool {
         })
     }
 
-    /// Gives back what nobody has used for [`IDLE`].
+    /// Gives back what nobody has used for two seconds.
     pub fn tidy(&self, now: Duration) {
         let is_old = |idle: &mut Idle| now.saturating_sub(idle.since) >= IDLE;
         let mut stock = self.stock();

@@ -15,7 +15,7 @@ use crate::owner::{Owner, parse_uuid};
 /// What to do with rules.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check the [[acl]] rules of a configuration file and list them.
+    /// Check the `[[acl]]` rules of a configuration file and list them.
     Check {
         /// The file [default: the daemon's own in /etc/xen-backends].
         file: Option<PathBuf>,

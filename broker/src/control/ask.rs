@@ -48,7 +48,7 @@ pub enum AskError {
     },
 }
 
-/// Asks the broker at `path` (see [`socket`](super::socket)) and waits for what it says.
+/// Asks the broker at `path` (see [`socket`](super::socket())) and waits for what it says.
 ///
 /// # Errors
 /// There is no answer, or it is no.
