@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::realxen::backend::{Backend, Devices};
 use crate::realxen::dom0::Dom0;
@@ -197,12 +197,14 @@ fn play(
     let may = frames.iter().filter(|spoof| spoof.expect == Expect::Pass);
     let (came, missing): (Vec<_>, Vec<_>) = may.partition(|spoof| arrived.contains(&spoof.frame));
     let names: Vec<_> = missing.iter().map(|spoof| spoof.name.as_str()).collect();
-    ensure!(
-        came.len() * 10 >= (came.len() + missing.len()) * 8,
-        "{} of what may pass did, and this did not:\n{}",
-        came.len(),
-        names.join("\n")
-    );
+    if came.len() * 10 < (came.len() + missing.len()) * 8 {
+        bail!(
+            "{} of what may pass did, and this did not:\n{}\n{}",
+            came.len(),
+            names.join("\n"),
+            stage.told(dom0)?
+        );
+    }
     Ok(())
 }
 

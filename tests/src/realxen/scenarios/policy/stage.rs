@@ -83,7 +83,9 @@ impl Stage {
     /// them.
     pub(super) fn arm(&self, dom0: &mut Dom0, frames: &[Spoof]) -> anyhow::Result<()> {
         let file = dom0.logs().join("frames");
+        // A guest's socat ends at what is no frame, or too long.
         let frames = frames.iter().map(|spoof| spoof.frame.as_slice());
+        let frames = frames.filter(|frame| (14..=1514).contains(&frame.len()));
         fs::write(&file, capture::pack(frames)?).with_context(|| file.display().to_string())?;
         dom0.sh("cp /share/logs/frames /run/frames").map(drop)
     }
@@ -117,6 +119,17 @@ impl Stage {
         let program = program(dom0)?;
         dom0.sh(&format!("{program} tap /run/frames {}", self.link.outside))
             .map(drop)
+    }
+
+    /// What dom0 and the attacker can tell of its interface.
+    pub(super) fn told(&self, dom0: &mut Dom0) -> anyhow::Result<String> {
+        let outside = &self.link.outside;
+        let here = dom0.sh(&format!(
+            "exec 2>&1; xen-netback policy show {outside}; ip -s link show {outside}; \
+             bridge -d link show dev {outside}; bridge fdb show dev {outside}"
+        ))?;
+        let inside = format!("cat /run/socat.log; ip -s link show {}", self.link.inside);
+        Ok(here + &self.attacker.sh(dom0, &inside, LIMIT)?)
     }
 
     /// Begins to note what the neighbour and those outside see.
