@@ -167,15 +167,11 @@ impl Driver for NetDriver {
         store: &mut Store,
         device: &BackendPath,
     ) -> Result<Vec<serde_json::Value>, Refused> {
-        let wish = Wish::read(store, device)?.map_err(Refused::host)?;
-        let governed = self.governor.govern(store, device, &wish)?;
-        if self
-            .links
-            .get(device)
-            .is_none_or(|link| link.told.is_none())
-        {
+        let link = self.links.get(device);
+        if link.is_none_or(|link| link.told.is_none()) {
             return Ok(Vec::new());
         }
+        let governed = self.governed(store, device)?;
         self.exchange(device, &governed.policy)?;
         let now = Told {
             rate: governed.rate,

@@ -10,6 +10,7 @@ use super::NetDriver;
 use crate::enforce::guard_port;
 use crate::inquiry::Shown;
 use crate::policy::VifPolicy;
+use crate::policy::language::Governed;
 use crate::tap::{TapError, TapName};
 use crate::wish::Wish;
 
@@ -100,8 +101,7 @@ impl NetDriver {
                 "there is no interface {wanted:?}: xen-netback status lists them"
             ))
         })?;
-        let wish = Wish::read(store, &device)?.map_err(Refused::host)?;
-        let governed = self.governor.govern(store, &device, &wish)?;
+        let governed = self.governed(store, &device)?;
         let shown = Shown {
             interface: name.as_str().to_owned(),
             why: governed.why.to_string(),
@@ -112,12 +112,21 @@ impl NetDriver {
         Ok(Answer::from(shown))
     }
 
+    /// What governs the interface of a device, by what the toolstack says now.
+    pub(super) fn governed(
+        &self,
+        store: &mut Store,
+        device: &BackendPath,
+    ) -> Result<Governed, Refused> {
+        let wish = Wish::read(store, device)?.map_err(Refused::host)?;
+        Ok(self.governor.govern(store, device, &wish)?)
+    }
+
     /// Somebody may have taken rules out of the kernel, or it may have refused them before: so it is
     /// asked, even if nothing has changed.
     fn govern_again(&mut self, store: &mut Store, device: &BackendPath) -> Result<(), Refused> {
-        let wish = Wish::read(store, device)?.map_err(Refused::host)?;
-        let governed = self.governor.govern(store, device, &wish)?;
-        self.put_in_force(device, &governed.policy)
+        let policy = self.governed(store, device)?.policy;
+        self.put_in_force(device, &policy)
     }
 
     /// Has the kernel enforce what governs the interface of an earlier process; false if it is on its
@@ -131,8 +140,7 @@ impl NetDriver {
         if store.read(&device.key("state"))?.is_none() {
             return Ok(false);
         }
-        let wish = Wish::read(store, device)?.map_err(Refused::host)?;
-        let policy = self.governor.govern(store, device, &wish)?.policy;
+        let policy = self.governed(store, device)?.policy;
         self.governor.enforce(name, &policy)?;
         if !policy.is_open() {
             guard_port(name, &policy, None).map_err(Refused::host)?;
