@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 
 use super::disk::Disk;
 use super::dom0::{Dom0, Job, Output};
+use super::emulator;
 use super::nic::Nic;
 
 /// How long `xl` may take for one command.
@@ -239,18 +240,14 @@ impl Guest {
         self.xl_words(dom0, &format!("xl destroy {}", self.name))
     }
 
-    /// Waits for the boot of a PVH guest, and tells whether the emulator ended it: now and then,
-    /// QEMU's own emulation of SVM goes on in the guest with a program counter of Xen's, which no
-    /// guest survives. Any other end is the guest's, and an error.
+    /// Waits for the boot of a PVH guest, and tells whether the emulator ended it. Any other end
+    /// is the guest's, and an error.
     fn is_lost_by_emulator(&self, dom0: &mut Dom0) -> anyhow::Result<bool> {
         let boot = self.run(dom0, "true", Duration::from_secs(1))?;
         if boot.status == 0 {
             return Ok(false);
         }
-        let fault = dom0.sh("xl dmesg -c | grep -A 8 'Triple fault' || true")?;
-        let is_lost = fault
-            .lines()
-            .any(|line| line.contains("RIP:") && line.contains("[<ffff82d"));
+        let is_lost = emulator::has_lost_a_guest(dom0)?;
         if !is_lost {
             boot.success()
                 .with_context(|| format!("guest {} does not boot", self.name))?;

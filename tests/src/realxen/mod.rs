@@ -24,6 +24,7 @@ mod command;
 pub mod counters;
 pub mod disk;
 pub mod dom0;
+mod emulator;
 pub mod grants;
 pub mod guest;
 pub mod image;

@@ -9,7 +9,11 @@ use anyhow::Context;
 use super::backend::{Backend, Devices};
 use super::disk::FOLDER;
 use super::dom0::{Dom0, Options};
+use super::emulator;
 use super::scenarios;
+
+/// How often a scenario is tried until the emulator leaves its guests alone.
+const TRIES: u32 = 3;
 
 /// How long tidying up and collecting logs may take.
 const TIDY_LIMIT: Duration = Duration::from_secs(120);
@@ -155,11 +159,11 @@ pub fn run_all(
                 }
             };
             let leaves_guests = suite.shares_guests && index + 1 < tried.len();
-            let (verdict, is_fit) = attempt(&mut machine, suite, scenario, leaves_guests);
-            dom0 = is_fit.then_some(machine);
+            let tried = persist(&mut machine, suite, scenario, leaves_guests);
+            dom0 = tried.is_fit.then_some(machine);
             outcomes.push(Outcome {
                 name: scenario.name,
-                verdict,
+                verdict: tried.verdict,
                 took: started.elapsed(),
             });
             outcomes.last().into_iter().for_each(&tell);
@@ -222,13 +226,28 @@ fn boot(options: &Options, number: u32) -> anyhow::Result<Dom0> {
     Dom0::boot(options)
 }
 
-/// Tries one scenario, and tells whether the machine is fit for the next.
-fn attempt(
-    dom0: &mut Dom0,
-    suite: &Suite,
-    scenario: &Scenario,
-    leaves_guests: bool,
-) -> (Verdict, bool) {
+/// How trying a scenario once ended.
+struct Attempt {
+    verdict: Verdict,
+    /// The machine is fit for the next scenario.
+    is_fit: bool,
+    /// It failed, and the emulator had ended a guest.
+    is_void: bool,
+}
+
+/// Tries one scenario, and again if the emulator ended a guest of it.
+fn persist(dom0: &mut Dom0, suite: &Suite, scenario: &Scenario, leaves_guests: bool) -> Attempt {
+    for _ in 1..TRIES {
+        let tried = attempt(dom0, suite, scenario, leaves_guests);
+        if !tried.is_void || !tried.is_fit {
+            return tried;
+        }
+        println!("     the emulator lost a guest of {}; again", scenario.name);
+    }
+    attempt(dom0, suite, scenario, leaves_guests)
+}
+
+fn attempt(dom0: &mut Dom0, suite: &Suite, scenario: &Scenario, leaves_guests: bool) -> Attempt {
     let backend = dom0.backend();
     let devices = suite.devices;
     let result = backend
@@ -236,17 +255,27 @@ fn attempt(
         .and_then(|()| (scenario.run)(dom0))
         .and_then(|()| backend.check(dom0, devices));
     if result.is_ok() && leaves_guests {
-        return (Verdict::Passed, true);
+        return Attempt {
+            verdict: Verdict::Passed,
+            is_fit: true,
+            is_void: false,
+        };
     }
     let result = result.map_err(|error| match collect(dom0, scenario.name) {
         Ok(()) => error,
         Err(lost) => error.context(format!("no logs: {lost:#}")),
     });
+    let is_void = result.is_err() && emulator::has_lost_a_guest(dom0).unwrap_or(false);
     let tidied = tidy(dom0, devices).context("tidying up failed");
-    let is_tidy = tidied.is_ok() && !dom0.is_wedged();
-    match result.and(tidied) {
-        Ok(()) => (Verdict::Passed, is_tidy),
-        Err(error) => (Verdict::Failed(format!("{error:#}")), is_tidy),
+    let is_fit = tidied.is_ok() && !dom0.is_wedged();
+    let verdict = match result.and(tidied) {
+        Ok(()) => Verdict::Passed,
+        Err(error) => Verdict::Failed(format!("{error:#}")),
+    };
+    Attempt {
+        verdict,
+        is_fit,
+        is_void,
     }
 }
 
