@@ -95,7 +95,8 @@ pub fn guard_port(
     port.set_flags(policy, before)?;
     let was_guarded = before.is_some_and(|before| before.mac_guard);
     if was_guarded || policy.mac_guard {
-        port.forget_addresses(policy)?;
+        let own = policy.mac_guard.then(|| policy.mac.to_string());
+        port.forget_addresses(|mac, _| Some(mac) != own.as_deref())?;
     }
     Ok(())
 }
@@ -151,10 +152,14 @@ impl Port<'_> {
         if let Some(native) = native {
             self.vlan("add", native, &["pvid", "untagged"])?;
         }
-        for vlan in self.vlans()? {
-            if Some(vlan) != native && !tags.contains(&vlan) {
-                self.vlan("del", vlan, &[])?;
-            }
+        let mut left = self.vlans()?;
+        left.retain(|vlan| Some(*vlan) != native && !tags.contains(vlan));
+        // Addresses of a VLAN outlive it, and then cannot be taken away any more.
+        if !left.is_empty() {
+            self.forget_addresses(|_, vlan| vlan.is_some_and(|vlan| left.contains(&vlan)))?;
+        }
+        for vlan in left {
+            self.vlan("del", vlan, &[])?;
         }
         Ok(())
     }
@@ -191,18 +196,20 @@ impl Port<'_> {
         self.ask("bridge", &how).map(drop)
     }
 
-    /// Takes away addresses that an earlier policy has given it.
-    fn forget_addresses(&self, policy: &VifPolicy) -> Result<(), PortError> {
+    /// Takes away those addresses, by what they are and by their VLAN, that a policy has given it.
+    fn forget_addresses(
+        &self,
+        is_meant: impl Fn(&str, Option<u16>) -> bool,
+    ) -> Result<(), PortError> {
         let name = self.name.as_str();
-        let own = policy.mac_guard.then(|| policy.mac.to_string());
         for entry in self.json("bridge", &["-j", "fdb", "show", "brport", name])? {
+            let vlan = entry.get("vlan").and_then(Value::as_u64);
+            let vlan = vlan.and_then(|vlan| u16::try_from(vlan).ok());
             let is_static = text(&entry, "state").as_deref() == Some("static");
-            let Some(mac) =
-                text(&entry, "mac").filter(|mac| is_static && Some(mac) != own.as_ref())
+            let Some(mac) = text(&entry, "mac").filter(|mac| is_static && is_meant(mac, vlan))
             else {
                 continue;
             };
-            let vlan = entry.get("vlan").and_then(Value::as_u64);
             let vlan = vlan.map(|vlan| vlan.to_string());
             let mut how = vec!["fdb", "del", &mac, "dev", name, "master"];
             how.extend(vlan.iter().flat_map(|vlan| ["vlan", vlan.as_str()]));

@@ -30,16 +30,32 @@ pub(super) const OWN_V6: &str = "fd80::11";
 /// Where the attacker is told what to send.
 const TOLD_AT: &str = "10.77.0.21";
 
+/// The addresses of the guest with many interfaces.
+const MANY: [&str; 10] = [
+    "00:16:3e:80:01:00",
+    "00:16:3e:80:01:01",
+    "00:16:3e:80:01:02",
+    "00:16:3e:80:01:03",
+    "00:16:3e:80:01:04",
+    "00:16:3e:80:01:05",
+    "00:16:3e:80:01:06",
+    "00:16:3e:80:01:07",
+    "00:16:3e:80:01:08",
+    "00:16:3e:80:01:09",
+];
+/// What they begin with.
+pub(super) const MANY_MACS: [u8; 5] = [0, 0x16, 0x3e, 0x80, 0x01];
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Everything is in place, and a policy governs the attacker.
 pub(super) struct Stage {
-    attacker: Guest,
-    neighbour: Guest,
+    pub(super) attacker: Guest,
+    pub(super) neighbour: Guest,
     /// The attacker's interface on the bridge.
     pub(super) link: Link,
-    /// Its name in the neighbour.
-    neighbours: String,
+    /// The neighbour's.
+    pub(super) beside: Link,
 }
 
 impl Stage {
@@ -61,17 +77,17 @@ impl Stage {
         told.raise(dom0, &attacker, &[&format!("{TOLD_AT}/24")])?;
         told_too.raise(dom0, &neighbour, &["10.77.0.22/24"])?;
         let link = on_bridge.raise(dom0, &attacker, &[])?;
-        let neighbours = beside.raise(dom0, &neighbour, &[])?.inside;
+        let beside = beside.raise(dom0, &neighbour, &[])?;
         let stage = Self {
             attacker,
             neighbour,
             link,
-            neighbours,
+            beside,
         };
         // What the guests' own kernels would say by themselves.
         for (guest, nic) in [
             (&stage.attacker, &stage.link.inside),
-            (&stage.neighbour, &stage.neighbours),
+            (&stage.neighbour, &stage.beside.inside),
         ] {
             let quiet = format!("echo 1 > /proc/sys/net/ipv6/conf/{nic}/disable_ipv6");
             guest.sh(dom0, &quiet, LIMIT)?;
@@ -107,13 +123,6 @@ impl Stage {
         .map(drop)
     }
 
-    /// Has the attacker's frontend connect so many times, and send spoofed frames at once each time.
-    pub(super) fn reconnect(&self, dom0: &mut Dom0, times: usize) -> anyhow::Result<()> {
-        let script = format!("nic={}\ntimes={times}\n{RECONNECT}", self.link.inside);
-        let limit = Duration::from_secs(600);
-        self.attacker.sh(dom0, &script, limit).map(drop)
-    }
-
     /// Has a worker in bad hands send everything, past its own checks.
     pub(super) fn send_as_worker(&self, dom0: &mut Dom0) -> anyhow::Result<()> {
         let program = program(dom0)?;
@@ -125,7 +134,7 @@ impl Stage {
     pub(super) fn told(&self, dom0: &mut Dom0) -> anyhow::Result<String> {
         let outside = &self.link.outside;
         let here = dom0.sh(&format!(
-            "exec 2>&1; xen-netback policy show {outside}; ip -s link show {outside}; \
+            "exec 2>&1; xen-netback policy show {outside} || true; ip -s link show {outside}; \
              bridge -d link show dev {outside}; bridge fdb show dev {outside}"
         ))?;
         let inside = format!("cat /run/socat.log; ip -s link show {}", self.link.inside);
@@ -138,7 +147,7 @@ impl Stage {
             "ip netns exec outside bash <<'END'\n{}\nEND",
             watch("eth0")
         ))?;
-        let script = watch(&self.neighbours);
+        let script = watch(&self.beside.inside);
         self.neighbour.sh(dom0, &script, LIMIT).map(drop)
     }
 
@@ -165,6 +174,31 @@ impl Stage {
         Ok([read("neighbour.pcap")?, read("outside.pcap")?])
     }
 
+    /// Gives both guests their addresses on the bridge, which say nothing by themselves without.
+    pub(super) fn address(&self, dom0: &mut Dom0) -> anyhow::Result<()> {
+        for (guest, nic, address) in self.addressed() {
+            let script = format!("ip address replace {address}/24 dev {nic}");
+            guest.sh(dom0, &script, LIMIT)?;
+        }
+        Ok(())
+    }
+
+    /// Takes them away.
+    pub(super) fn no_address(&self, dom0: &mut Dom0) -> anyhow::Result<()> {
+        for (guest, nic, address) in self.addressed() {
+            let script = format!("ip address del {address}/24 dev {nic}");
+            guest.sh(dom0, &script, LIMIT)?;
+        }
+        Ok(())
+    }
+
+    fn addressed(&self) -> [(&Guest, &str, &'static str); 2] {
+        [
+            (&self.attacker, &self.link.inside, "10.80.0.11"),
+            (&self.neighbour, &self.beside.inside, "10.80.0.12"),
+        ]
+    }
+
     /// Ends both guests, and takes the policy away.
     pub(super) fn strike(self, dom0: &mut Dom0) -> anyhow::Result<()> {
         self.attacker.destroy(dom0)?;
@@ -173,6 +207,20 @@ impl Stage {
         dom0.sh("rm /etc/xen-backends/netback.toml")?;
         Backend::Daemon.start(dom0, Devices::Nics)
     }
+}
+
+/// Has the frontends of a guest with many interfaces connect `times` in all, and send spoofed frames
+/// at once each time. A single one would be made to wait: a minute each time, in the end.
+pub(super) fn reconnect(dom0: &mut Dom0, times: usize) -> anyhow::Result<()> {
+    let guest = Guest::diskless(
+        "many",
+        Kind::Pv,
+        MANY.map(|mac| Nic::on(mac, BRIDGE)).into(),
+    );
+    guest.create(dom0)?;
+    let script = format!("times={}\n{RECONNECT}", times / MANY.len());
+    guest.sh(dom0, &script, Duration::from_secs(600))?;
+    guest.destroy(dom0)
 }
 
 /// Restarts the daemon with another configuration.
@@ -214,23 +262,33 @@ cat /run/tcpdump.log; exit 1";
 /// Each round, spoofed frames go out as long as there is no carrier, and when it has come; then one
 /// that may pass. The spoofed one is an answer to ARP in the neighbour's name.
 const RECONNECT: &str = r#"
-device=$(basename $(readlink -f /sys/class/net/$nic/device))
-driver=$(readlink -f /sys/class/net/$nic/device/driver)
-arp() { printf '\377\377\377\377\377\377\0\026\076\200\0\0'$1'\010\006\0\001\010\0\006\004\0\0'$2'\0\026\076\200\0\0'$1'\012\120\0\0'$3'\0\0\0\0\0\0\012\120\0\001'; }
-arp 22 02 14 > /run/spoofed
-arp 21 01 13 > /run/honest
-say() { socat -u OPEN:/run/$1 INTERFACE:$nic 2> /dev/null; }
-for round in $(seq $times); do
-	echo $device > $driver/unbind && echo $device > $driver/bind || exit
-	for _ in $(seq 200); do [ -e /sys/class/net/$nic ] && break; sleep 0.02; done
-	echo 1 > /proc/sys/net/ipv6/conf/$nic/disable_ipv6
-	ip link set $nic up || exit
-	for _ in $(seq 200); do
-		say spoofed
-		[ "$(cat /sys/class/net/$nic/carrier)" = 1 ] && break
+arp() { printf '\377\377\377\377\377\377\0\026\076\200'$1'\010\006\0\001\010\0\006\004\0\002\0\026\076\200'$1'\012\120\0\0'$2'\0\0\0\0\0\0\012\120\0\001'; }
+arp '\0\022' 14 > /run/spoofed
+rounds() {
+	device=$1
+	driver=$(readlink -f /sys/bus/xen/devices/$device/driver)
+	mac=$(cat /sys/bus/xen/devices/$device/net/*/address)
+	arp '\001\'$(printf %03o 0x${mac##*:}) 24 > /run/honest.$device
+	for round in $(seq $times); do
+		echo $device > $driver/unbind && echo $device > $driver/bind || return
+		for _ in $(seq 200); do [ -e /sys/bus/xen/devices/$device/net ] && break; sleep 0.05; done
+		nic=$(ls /sys/bus/xen/devices/$device/net) || return
+		echo 1 > /proc/sys/net/ipv6/conf/$nic/disable_ipv6
+		ip link set $nic up || return
+		say() { socat -u OPEN:/run/$1 INTERFACE:$nic 2> /dev/null; }
+		for _ in $(seq 500); do
+			say spoofed
+			[ "$(cat /sys/class/net/$nic/carrier)" = 1 ] && break
+			sleep 0.1
+		done
+		say spoofed && say spoofed && say honest.$device || { echo "$nic: round $round: it cannot send"; return 1; }
 	done
-	say spoofed && say spoofed && say honest || { echo "round $round: it cannot send"; exit 1; }
+}
+for device in $(cd /sys/bus/xen/devices; ls -d vif-*); do
+	{ rounds $device || touch /run/failed; } &
 done
+wait
+[ ! -e /run/failed ]
 "#;
 
 const RAISE: &str = r#"
