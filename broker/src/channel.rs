@@ -2,12 +2,19 @@
 //!
 //! A `SOCK_SEQPACKET` pair keeps message borders, so a message arrives entirely or not at all,
 //! and the kernel says when the other end is gone.
+//!
+//! What a broker has to say may be longer than a datagram (a policy of a thousand rules): then the
+//! datagram has its length only, and the message is in a file in memory beside it. A worker, which may
+//! be in bad hands, cannot have the broker read files.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -18,17 +25,32 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The longest encoded message, in bytes.
+/// The longest datagram, in bytes: the longest message of a worker.
 pub const MESSAGE_MAX: usize = 64 * 1024;
 
-/// The most descriptors beside one message (the kernel's own limit is 253).
+/// The longest message of a broker, in bytes.
+pub const LONG_MAX: usize = 4 * 1024 * 1024;
+
+/// The most descriptors beside one message (the kernel's own limit is 253, and a long message has
+/// one more).
 pub const FDS_MAX: usize = 250;
+
+/// What a datagram begins with whose message is in a file. No JSON does.
+const LONG: u8 = b'@';
 
 /// One end of the link. `&self` sends and receives, so threads may share it; each message is
 /// atomic.
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
+    end: End,
+}
+
+/// Whose end of the link it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    Broker,
+    Worker,
 }
 
 /// What a look at the link found.
@@ -47,12 +69,17 @@ pub enum Received<M> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// The encoded message is longer than [`MESSAGE_MAX`].
-    #[error("message of {bytes} bytes; the most is {MESSAGE_MAX}")]
+    /// The encoded message is longer than [`LONG_MAX`], or a worker's longer than [`MESSAGE_MAX`].
+    #[error("message of {bytes} bytes; the most is {most}")]
     TooLong {
         /// Its length.
         bytes: usize,
+        /// What it may have.
+        most: usize,
     },
+    /// A long message has come without its file, as one that is sent by a worker does.
+    #[error("a long message came without its file: is RLIMIT_NOFILE too low?")]
+    NoFile,
     /// More descriptors than [`FDS_MAX`].
     #[error("{count} descriptors beside one message; the most is {FDS_MAX}")]
     TooManyFds {
@@ -74,7 +101,7 @@ pub enum ChannelError {
 }
 
 impl Channel {
-    /// Two connected ends.
+    /// Two connected ends, a broker's and a worker's.
     ///
     /// # Errors
     /// The host's: no descriptors or memory left.
@@ -85,13 +112,17 @@ impl Channel {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        Ok((Self { socket: ours }, Self { socket: theirs }))
+        let end = |socket, end| Self { socket, end };
+        Ok((end(ours, End::Broker), end(theirs, End::Worker)))
     }
 
-    /// Takes over a socket made by [`Channel::pair`] in another process.
+    /// Takes over the worker's end of a [`Channel::pair`] of another process.
     #[must_use]
     pub const fn adopt(socket: OwnedFd) -> Self {
-        Self { socket }
+        Self {
+            socket,
+            end: End::Worker,
+        }
     }
 
     /// Lets [`Channel::send`] wait at most `limit` for an end that does not read; without this
@@ -173,17 +204,20 @@ impl Channel {
         fds: &[BorrowedFd<'_>],
         flags: SendFlags,
     ) -> Result<(), ChannelError> {
-        let bytes = serde_json::to_vec(message)?;
-        if bytes.len() > MESSAGE_MAX {
-            return Err(ChannelError::TooLong { bytes: bytes.len() });
-        }
+        let mut bytes = serde_json::to_vec(message)?;
         let too_many = ChannelError::TooManyFds { count: fds.len() };
         if fds.len() > FDS_MAX {
             return Err(too_many);
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let file = self.put_aside(&mut bytes)?;
+        let fds: Vec<_> = fds
+            .iter()
+            .copied()
+            .chain(file.as_ref().map(AsFd::as_fd))
+            .collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX + 1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(too_many);
         }
         let iov = [IoSlice::new(&bytes)];
@@ -198,11 +232,52 @@ impl Channel {
         Ok(())
     }
 
+    /// Puts a message that is too long for a datagram into a file, and that into its place.
+    fn put_aside(&self, bytes: &mut Vec<u8>) -> Result<Option<File>, ChannelError> {
+        let most = match self.end {
+            End::Broker => LONG_MAX,
+            End::Worker => MESSAGE_MAX,
+        };
+        if bytes.len() > most {
+            let bytes = bytes.len();
+            return Err(ChannelError::TooLong { bytes, most });
+        }
+        if bytes.len() <= MESSAGE_MAX {
+            return Ok(None);
+        }
+        let mut file = File::from(memfd_create("message", MemfdFlags::CLOEXEC)?);
+        file.write_all(bytes).map_err(ChannelError::Socket)?;
+        *bytes = std::iter::once(LONG)
+            .chain(bytes.len().to_string().into_bytes())
+            .collect();
+        Ok(Some(file))
+    }
+
+    /// The message that a datagram stands for, and that is in the last of `fds`. The broker is trusted.
+    fn fetch(&self, datagram: &[u8], fds: &mut Vec<OwnedFd>) -> Result<Vec<u8>, ChannelError> {
+        let length = std::str::from_utf8(datagram)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let length = length.filter(|_| self.end == End::Worker);
+        let (Some(length), Some(file)) = (length, fds.pop()) else {
+            return Err(ChannelError::NoFile);
+        };
+        if length > LONG_MAX {
+            let (bytes, most) = (length, LONG_MAX);
+            return Err(ChannelError::TooLong { bytes, most });
+        }
+        let mut bytes = vec![0; length];
+        File::from(file)
+            .read_exact_at(&mut bytes, 0)
+            .map_err(ChannelError::Socket)?;
+        Ok(bytes)
+    }
+
     fn recv_with<M: DeserializeOwned>(
         &self,
         flags: RecvFlags,
     ) -> Result<Received<M>, ChannelError> {
-        self.recv_into::<M, { rustix::cmsg_space!(ScmRights(FDS_MAX)) }>(flags)
+        self.recv_into::<M, { rustix::cmsg_space!(ScmRights(FDS_MAX + 1)) }>(flags)
     }
 
     /// With `SPACE` bytes for descriptors.
@@ -232,6 +307,7 @@ impl Channel {
         if got.flags.contains(ReturnFlags::TRUNC) {
             return Err(ChannelError::TooLong {
                 bytes: MESSAGE_MAX + 1,
+                most: MESSAGE_MAX,
             });
         }
         if got.flags.contains(ReturnFlags::CTRUNC) {
@@ -241,7 +317,11 @@ impl Channel {
         if got.bytes == 0 {
             return Ok(Received::Gone);
         }
-        let message = serde_json::from_slice(&bytes[..got.bytes])?;
+        bytes.truncate(got.bytes);
+        if let Some((&LONG, length)) = bytes.split_first() {
+            bytes = self.fetch(length, &mut fds)?;
+        }
+        let message = serde_json::from_slice(&bytes)?;
         Ok(Received::Message(message, fds))
     }
 }
@@ -289,7 +369,7 @@ mod tests {
         for fd in fds {
             let flags = rustix::io::fcntl_getfd(&fd).unwrap();
             assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
-            let mut theirs = std::fs::File::from(fd);
+            let mut theirs = File::from(fd);
             theirs.rewind().unwrap();
             let mut text = String::new();
             theirs.read_to_string(&mut text).unwrap();
@@ -330,6 +410,55 @@ mod tests {
             broker.send(&ToWorker::Shutdown, &[]),
             Err(ChannelError::Gone)
         ));
+    }
+
+    #[test]
+    fn a_brokers_long_message_passes_with_the_most_descriptors_and_a_workers_does_not() {
+        let (broker, worker) = Channel::pair().unwrap();
+        let long = connect(LONG_MAX - serde_json::to_vec(&connect(0)).unwrap().len());
+        let file = scratch_file();
+        broker.send(&long, &vec![file.as_fd(); FDS_MAX]).unwrap();
+        broker.send(&ToWorker::Shutdown, &[]).unwrap();
+        let (got, fds) = worker.recv::<ToWorker>().unwrap().unwrap();
+        assert_eq!((got, fds.len()), (long.clone(), FDS_MAX));
+        let (next, fds) = worker.recv::<ToWorker>().unwrap().unwrap();
+        assert_eq!((next, fds.len()), (ToWorker::Shutdown, 0));
+
+        let longer = connect(LONG_MAX);
+        let refused = broker.send(&longer, &[]).unwrap_err();
+        assert!(refused.to_string().ends_with("the most is 4194304"));
+        let refused = worker.send(&long, &[]).unwrap_err();
+        assert!(refused.to_string().ends_with("the most is 65536"));
+    }
+
+    #[test]
+    fn a_worker_cannot_have_the_broker_read_a_file() {
+        let (broker, worker) = Channel::pair().unwrap();
+        // The same worker with the code of a broker.
+        let worker = Channel {
+            socket: worker.into_fd(),
+            end: End::Broker,
+        };
+        worker.send(&connect(MESSAGE_MAX), &[]).unwrap();
+        worker.send(&ToWorker::Shutdown, &[]).unwrap();
+        let refused = broker.recv::<ToWorker>();
+        assert!(matches!(refused, Err(ChannelError::NoFile)));
+        let (next, _) = broker.recv::<ToWorker>().unwrap().unwrap();
+        assert_eq!(next, ToWorker::Shutdown);
+    }
+
+    #[test]
+    fn a_long_message_whose_file_is_lost_is_an_error_and_the_link_lives_on() {
+        let (broker, worker) = Channel::pair().unwrap();
+        broker
+            .send(&connect(MESSAGE_MAX), &[broker.fd(); 20])
+            .unwrap();
+        broker.send(&ToWorker::Shutdown, &[]).unwrap();
+        let got =
+            worker.recv_into::<ToWorker, { rustix::cmsg_space!(ScmRights(3)) }>(RecvFlags::empty());
+        assert!(matches!(got, Err(ChannelError::NoFile)));
+        let (next, _) = worker.recv::<ToWorker>().unwrap().unwrap();
+        assert_eq!(next, ToWorker::Shutdown);
     }
 
     #[test]
@@ -408,6 +537,13 @@ mod tests {
         assert_eq!(next, FromWorker::Disconnected { device: 7 });
     }
 
+    fn connect(length: usize) -> ToWorker {
+        ToWorker::Connect {
+            device: 7,
+            spec: serde_json::Value::String("x".repeat(length)),
+        }
+    }
+
     fn failed(length: usize) -> FromWorker {
         FromWorker::Failed {
             device: 1,
@@ -416,8 +552,8 @@ mod tests {
         }
     }
 
-    fn scratch_file() -> std::fs::File {
-        let fd = rustix::fs::memfd_create("channel-test", rustix::fs::MemfdFlags::CLOEXEC);
-        std::fs::File::from(fd.unwrap())
+    fn scratch_file() -> File {
+        let fd = memfd_create("channel-test", MemfdFlags::CLOEXEC);
+        File::from(fd.unwrap())
     }
 }
