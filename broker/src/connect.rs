@@ -6,7 +6,7 @@ use tracing::Level;
 use xenbus::{BackendPath, Event, State, Switched, switch_state, switch_state_with};
 
 use crate::attend::STORE_PAUSE;
-use crate::device::Hold;
+use crate::device::{Hold, printable};
 use crate::driver::{Driver, Refused};
 use crate::fleet::Ordered;
 use crate::message::Blame;
@@ -143,11 +143,19 @@ impl<D: Driver> Supervisor<D> {
             }
         };
         for change in changes {
-            device.say(now, Level::INFO, &format!("changes: {change}"));
-            device.changes = device.changes.saturating_add(1);
-            if let Err(error) = self.fleet.adjust(path.frontend, path.devid, change) {
-                let text = format!("its worker does not hear of a change: {error}");
-                device.say(now, Level::ERROR, &text);
+            let text = format!("changes: {}", printable(&change.to_string()));
+            match self.fleet.adjust(path.frontend, path.devid, change) {
+                Ok(()) => {
+                    device.say(now, Level::INFO, &text);
+                    device.changes = device.changes.saturating_add(1);
+                }
+                Err(error) => {
+                    let text = format!("its worker does not hear of a change yet: {error}");
+                    device.say(now, Level::ERROR, &text);
+                    self.driver.unheard(&path);
+                    device.wake_at(now + STORE_PAUSE);
+                    return false;
+                }
             }
         }
         device.changes == 0

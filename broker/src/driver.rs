@@ -57,6 +57,10 @@ pub trait Driver {
         Ok(Vec::new())
     }
 
+    /// A worker has not been told of something that [`adjust`](Self::adjust) returned last: it has to
+    /// return all of it again.
+    fn unheard(&mut self, _device: &BackendPath) {}
+
     /// Keys of the frontend's directory that matter while a device is served, besides its state.
     fn frontend_keys(&self) -> &'static [&'static str] {
         &[]

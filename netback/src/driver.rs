@@ -114,6 +114,7 @@ impl Driver for NetDriver {
         self.guard(device, &governed.policy)?;
         let link = self.links.open(device, &wish)?;
         link.told = Some(Told {
+            was_heard: true,
             rate: governed.rate,
             policy: governed.policy.clone(),
             frontend: offer.live,
@@ -174,6 +175,7 @@ impl Driver for NetDriver {
         let governed = self.governed(store, device)?;
         self.exchange(device, &governed.policy)?;
         let now = Told {
+            was_heard: true,
             rate: governed.rate,
             policy: governed.policy,
             frontend: self
@@ -189,6 +191,13 @@ impl Driver for NetDriver {
         *told = now;
         let values = changes.iter().map(serde_json::to_value);
         values.collect::<Result<_, _>>().map_err(Refused::host)
+    }
+
+    fn unheard(&mut self, device: &BackendPath) {
+        let link = self.links.get_mut(device);
+        if let Some(told) = link.and_then(|link| link.told.as_mut()) {
+            told.was_heard = false;
+        }
     }
 
     fn frontend_keys(&self) -> &'static [&'static str] {

@@ -36,6 +36,8 @@ pub(crate) struct Link {
 /// What may change while an interface is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
+    /// It was: if not, some of it may not have come.
+    pub(crate) was_heard: bool,
     pub(crate) rate: Option<RateSpec>,
     pub(crate) frontend: LiveOffer,
     pub(crate) policy: VifPolicy,
@@ -224,16 +226,17 @@ impl Told {
     pub(crate) fn changes_to(&self, now: &Self) -> Vec<Change> {
         let (then, live) = (self.frontend, now.frontend);
         let mut changes = Vec::new();
-        if self.rate != now.rate {
+        let again = !self.was_heard;
+        if again || self.rate != now.rate {
             changes.push(Change::Rate(now.rate));
         }
-        if then.multicast_control != live.multicast_control {
+        if again || then.multicast_control != live.multicast_control {
             changes.push(Change::MulticastControl(live.multicast_control));
         }
-        if then.xdp_headroom != live.xdp_headroom {
+        if again || then.xdp_headroom != live.xdp_headroom {
             changes.push(Change::XdpHeadroom(live.xdp_headroom));
         }
-        if self.policy != now.policy {
+        if again || self.policy != now.policy {
             changes.push(Change::Policy(Box::new(now.policy.clone())));
         }
         changes
@@ -249,6 +252,7 @@ mod tests {
     #[test]
     fn a_worker_is_told_what_has_changed_and_nothing_else() {
         let then = Told {
+            was_heard: true,
             rate: None,
             frontend: LiveOffer {
                 multicast_control: false,
@@ -262,6 +266,7 @@ mod tests {
             interval_us: 50_000,
         });
         let now = Told {
+            was_heard: true,
             rate,
             frontend: LiveOffer {
                 multicast_control: true,
@@ -276,7 +281,13 @@ mod tests {
             Change::Policy(Box::new(now.policy.clone())),
         ];
         assert_eq!(then.changes_to(&now), changes);
+        let unheard = Told {
+            was_heard: false,
+            ..now.clone()
+        };
+        assert_eq!(unheard.changes_to(&now), changes);
         let limited = Told {
+            was_heard: true,
             rate,
             ..then.clone()
         };

@@ -120,6 +120,14 @@ pub fn matrix(site: &Site) -> Vec<Spoof> {
     list.all
 }
 
+/// An honest datagram to a port of the neighbour.
+#[must_use]
+pub fn datagram(site: &Site, port: u16) -> Vec<u8> {
+    let udp = build::udp(40000, port, b"datagram");
+    let packet = build::Ip4::new(site.own.v4, site.neighbour.v4, 17, udp);
+    build::ethernet(site.neighbour.mac, site.own.mac, 0x0800, &packet.bytes())
+}
+
 /// Frames, as they are collected.
 #[derive(Debug)]
 struct List {

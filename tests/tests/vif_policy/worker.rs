@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use pv_tests::frontend::netfront::frame::Cut;
 use pv_tests::frontend::netfront::{NetShape, Packet, Wire};
 use pv_tests::scene::{Guest, Scene};
-use pv_tests::spoof::{Expect, Site};
+use pv_tests::spoof::{Expect, Site, datagram};
 use pv_tests::toolstack::NicLine;
 
 use super::frames;
@@ -157,6 +157,35 @@ fn a_policy_is_shown_tried_and_exchanged_while_its_interface_is_served() -> anyh
         missing.to_string().contains("no interface \"vif99.0\""),
         "{missing}"
     );
+    stage.clear()
+}
+
+/// As many rules as do not fit into a datagram, when it connects and when they change.
+#[test]
+fn of_a_thousand_rules_the_last_decides() -> anyhow::Result<()> {
+    let rules = |last: u16| {
+        let rule = |port| {
+            format!(
+                "[[policy.rule]]\ndirection = \"out\"\nprotocol = \"udp\"\nports = {port}\n\
+                 action = \"drop\"\n"
+            )
+        };
+        let rules: String = (1000..1999).chain([last]).map(rule).collect();
+        format!("{TENANT}stateful = false\n{rules}")
+    };
+    let mut stage = Stage::set(&rules(4000))?;
+    let site = Site::example();
+    let udp = |port| datagram(&site, port);
+    ensure!(!stage.passes(&udp(4000))?, "rule 1000 drops it");
+    ensure!(!stage.passes(&udp(1500))?, "rule 501 drops it");
+    ensure!(stage.passes(&udp(4001))?, "no rule is against it");
+    fs::write(stage.scene.daemon()?.config_file(), rules(4001))?;
+    stage.scene.daemon()?.command(&["policy", "reload"])?;
+    ensure!(
+        stage.soon_passes(&udp(4001), false)?,
+        "rule 1000 drops it now"
+    );
+    ensure!(stage.passes(&udp(4000))?, "no rule is against it any more");
     stage.clear()
 }
 

@@ -30,6 +30,9 @@ pub struct Policy {
 /// The keys that are not in [`settings::KEYS`].
 const OWN_KEYS: [&str; 5] = ["name", "match", "profile", "network", "rule"];
 
+/// How much of a message to a worker a policy may be, in bytes: some ten thousand rules.
+const ENCODED_MAX: usize = broker::channel::LONG_MAX / 2;
+
 /// The longest name.
 const NAME_MAX: usize = 63;
 
@@ -73,6 +76,15 @@ impl Policy {
             .optional("default-in", |item| item.word(ACTIONS))?
             .unwrap_or_else(|| default_in(&policy.rules));
         policy.name = name;
+        let encoded = serde_json::to_vec(&policy).map_or(usize::MAX, |encoded| encoded.len());
+        if encoded > ENCODED_MAX {
+            return Err(section.error(&format!(
+                "the policy {} is too long for a worker, {encoded} bytes with {} rules, where \
+                 {ENCODED_MAX} is the most: write fewer rules, with prefixes and ranges of ports",
+                policy.name,
+                policy.rules.len()
+            )));
+        }
         warnings.extend(doubts::of_rules(section.source(), &rules, &policy));
         Ok(Self {
             origin: section.source().origin(&section.span()),

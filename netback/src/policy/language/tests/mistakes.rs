@@ -325,3 +325,18 @@ fn con_04_names_are_of_few_characters_and_are_used_once() {
     assert!(error("policy = [1]").contains("write [[policy]], with two brackets"));
     assert!(error("[[policy]\n").starts_with("/etc/x.toml:1:"));
 }
+
+#[test]
+fn a_policy_that_no_worker_could_be_told_of_is_refused_and_ten_thousand_rules_are_not() {
+    let rules = |count| {
+        let rule = "[[policy.rule]]\ndirection = \"out\"\naction = \"drop\"\n";
+        format!("\n[[policy]]\nname = \"x\"\n{}", rule.repeat(count))
+    };
+    let path = Path::new("/etc/x.toml");
+    assert!(Policies::parse(path, &rules(10_000)).is_ok());
+    let refused = error(&rules(30_000));
+    assert!(
+        refused.contains("x.toml:2:1: the policy x is too long"),
+        "{refused}"
+    );
+}
