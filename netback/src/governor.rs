@@ -100,21 +100,26 @@ impl Governor {
         if policy.is_open() && !is_ruled {
             return Ok(());
         }
-        if is_ruled && self.kernel.has(name, policy).map_err(Refused::host)? {
-            return Ok(());
-        }
-        self.kernel.install(name, policy).map_err(Refused::host)?;
+        let kept = if is_ruled {
+            self.kernel.keep(name, policy).map(drop)
+        } else {
+            self.kernel.install_first(name, policy)
+        };
+        // What became of one that was killed is not known.
         self.ruled.insert(name.as_str().to_owned());
-        Ok(())
+        kept.map_err(Refused::host)
     }
 
     /// The interface is gone, or down for good: so are its rules.
     pub(crate) fn release(&mut self, name: &TapName) {
-        if !self.ruled.remove(name.as_str()) {
+        if !self.ruled.contains(name.as_str()) {
             return;
         }
-        if let Err(error) = self.kernel.remove(name) {
-            warn!(%error, "rules of {} are left behind", name.as_str());
+        match self.kernel.remove(name) {
+            Ok(()) => {
+                self.ruled.remove(name.as_str());
+            }
+            Err(error) => warn!(%error, "rules of {} are left behind", name.as_str()),
         }
     }
 

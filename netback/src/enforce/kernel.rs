@@ -1,7 +1,7 @@
 //! What the kernel enforces, now.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::counters::Counters;
 use super::host::HOST;
@@ -29,16 +29,45 @@ impl Kernel {
     /// [`NftError`]: nothing has changed then.
     pub fn install(&self, name: &TapName, policy: &VifPolicy) -> Result<(), NftError> {
         let rules = Rules::of(name, policy);
-        let nft = match find() {
-            Some(nft) => nft,
-            // Where there is no nft there are no rules of ours either.
-            None if rules.are_none() => return Ok(()),
-            None => return Err(missing(name)),
+        let Some(nft) = tool(name, &rules)? else {
+            return Ok(());
         };
-        let present = shared(&nft)?;
-        let around = Surroundings::now();
-        let script = replace(name, policy, &rules, &present, &around);
-        apply(&nft, name.as_str(), &script)
+        let found = Found::look(&nft, name)?;
+        exchange(&nft, name, policy, &rules, &found.shared)
+    }
+
+    /// As [`install`](Self::install), for an interface that has no rules yet. Most policies then need no
+    /// look at what there is, and a toolstack waits.
+    ///
+    /// # Errors
+    /// [`NftError`]: nothing has changed then.
+    pub fn install_first(&self, name: &TapName, policy: &VifPolicy) -> Result<(), NftError> {
+        if needed(policy) {
+            return self.install(name, policy);
+        }
+        let rules = Rules::of(name, policy);
+        let Some(nft) = tool(name, &rules)? else {
+            return Ok(());
+        };
+        exchange(&nft, name, policy, &rules, &Present::new())
+    }
+
+    /// As [`install`](Self::install), unless `name` has just these rules: then they are not replaced,
+    /// and go on counting. Whether they were replaced.
+    ///
+    /// # Errors
+    /// [`NftError`]: nothing has changed then.
+    pub fn keep(&self, name: &TapName, policy: &VifPolicy) -> Result<bool, NftError> {
+        let rules = Rules::of(name, policy);
+        let Some(nft) = tool(name, &rules)? else {
+            return Ok(false);
+        };
+        let found = Found::look(&nft, name)?;
+        if found.has(name, policy, &rules) {
+            return Ok(false);
+        }
+        exchange(&nft, name, policy, &rules, &found.shared)?;
+        Ok(true)
     }
 
     /// Takes all rules of `name` away, whether or not there is such an interface still.
@@ -49,35 +78,21 @@ impl Kernel {
         let Some(nft) = find() else {
             return Ok(());
         };
-        let present = shared(&nft)?;
-        let script = remove(name, &present, &Surroundings::now());
+        let found = Found::look(&nft, name)?;
+        let script = remove(name, &found.shared, &Surroundings::now());
         apply(&nft, name.as_str(), &script)
     }
 
-    /// Has `name` just the rules that [`install`](Self::install) would give it? Then they need not be
-    /// replaced, and go on counting.
+    /// Has `name` just the rules that [`install`](Self::install) would give it?
     ///
     /// # Errors
     /// [`NftError`].
     pub fn has(&self, name: &TapName, policy: &VifPolicy) -> Result<bool, NftError> {
         let rules = Rules::of(name, policy);
-        let nft = match find() {
-            Some(nft) => nft,
-            None => return Ok(rules.are_none()),
+        let Some(nft) = find() else {
+            return Ok(rules.are_none());
         };
-        let present = shared(&nft)?;
-        let uses = |key| {
-            let mut all = present.iter();
-            all.all(|(_, listing)| listing.has_key(key, name.as_str()))
-        };
-        let both = !needed(policy) || present.len() == 2;
-        let flows = !policy.is_stateful() || uses("out") && uses("in");
-        let host = policy.host.is_none() || uses(HOST);
-        let own = own(&nft, name)?;
-        Ok(match own {
-            None => rules.are_none(),
-            Some(own) => rules.are(&own) && both && flows && host,
-        })
+        Ok(Found::look(&nft, name)?.has(name, policy, &rules))
     }
 
     /// The names of all interfaces that have rules of ours, whether or not there are such interfaces
@@ -89,9 +104,9 @@ impl Kernel {
         let Some(nft) = find() else {
             return Ok(Vec::new());
         };
-        let (own, _) = tables(&list(&nft, &["tables"])?);
+        let (own, families) = tables(&list(&nft, &["tables"])?);
         let mut names: BTreeSet<String> = own.iter().map(|tap| tap.as_str().to_owned()).collect();
-        for (_, listing) in shared(&nft)? {
+        for (_, listing) in shared(&nft, families)? {
             for map in ["out", "in", HOST] {
                 let keys = listing.set(map).iter();
                 names.extend(keys.filter_map(|element| element.key.clone()));
@@ -110,35 +125,79 @@ impl Kernel {
         let Some(nft) = find() else {
             return Ok(counters);
         };
-        if let Some(own) = own(&nft, name)? {
-            counters.read(&own, "");
+        let found = Found::look(&nft, name)?;
+        if let Some(own) = &found.own {
+            counters.read(own, "");
         }
-        for (_, listing) in shared(&nft)? {
-            counters.read(&listing, &prefix(name));
+        for (_, listing) in &found.shared {
+            counters.read(listing, &prefix(name));
         }
         Ok(counters)
     }
 }
 
-fn missing(name: &TapName) -> NftError {
-    NftError::Missing {
-        name: name.as_str().to_owned(),
+/// The program; none is needed for rules that are none.
+fn tool(name: &TapName, rules: &Rules) -> Result<Option<PathBuf>, NftError> {
+    match find() {
+        Some(nft) => Ok(Some(nft)),
+        // Where there is no nft there are no rules of ours either.
+        None if rules.are_none() => Ok(None),
+        None => Err(NftError::Missing {
+            name: name.as_str().to_owned(),
+        }),
     }
 }
 
-/// What is in the interface's own table.
-fn own(nft: &Path, name: &TapName) -> Result<Option<Listing>, NftError> {
-    let (own, _) = tables(&list(nft, &["tables"])?);
-    if !own.contains(name) {
-        return Ok(None);
-    }
-    let objects = list(nft, &["table", "netdev", &table_name(name)])?;
-    Ok(Some(Listing::parse(&objects)))
+fn exchange(
+    nft: &Path,
+    name: &TapName,
+    policy: &VifPolicy,
+    rules: &Rules,
+    present: &Present,
+) -> Result<(), NftError> {
+    let script = replace(name, policy, rules, present, &Surroundings::now());
+    apply(nft, name.as_str(), &script)
 }
 
-/// What is in the shared tables.
-fn shared(nft: &Path) -> Result<Present, NftError> {
-    let (_, families) = tables(&list(nft, &["tables"])?);
+/// What there is that concerns an interface.
+struct Found {
+    /// What is in its own table.
+    own: Option<Listing>,
+    /// What is in the shared tables.
+    shared: Present,
+}
+
+impl Found {
+    fn look(nft: &Path, name: &TapName) -> Result<Self, NftError> {
+        let (own, families) = tables(&list(nft, &["tables"])?);
+        let own = match own.contains(name) {
+            false => None,
+            true => {
+                let objects = list(nft, &["table", "netdev", &table_name(name)])?;
+                Some(Listing::parse(&objects))
+            }
+        };
+        let shared = shared(nft, families)?;
+        Ok(Self { own, shared })
+    }
+
+    /// Is it just what `rules` make?
+    fn has(&self, name: &TapName, policy: &VifPolicy, rules: &Rules) -> bool {
+        let uses = |key| {
+            let mut all = self.shared.iter();
+            all.all(|(_, listing)| listing.has_key(key, name.as_str()))
+        };
+        let both = !needed(policy) || self.shared.len() == 2;
+        let flows = !policy.is_stateful() || uses("out") && uses("in");
+        let host = policy.host.is_none() || uses(HOST);
+        match &self.own {
+            None => rules.are_none(),
+            Some(own) => rules.are(own) && both && flows && host,
+        }
+    }
+}
+
+fn shared(nft: &Path, families: Vec<Family>) -> Result<Present, NftError> {
     let listing = |family: Family| {
         let objects = list(nft, &["table", family.word(), TABLE])?;
         Ok((family, Listing::parse(&objects)))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::super::program::RUNS;
 use super::frames::*;
 use super::live::{behind, ip, nft, send, verdict};
 use super::*;
@@ -45,6 +46,36 @@ fn what_is_installed_is_known_and_leaves_no_trace() {
         kernel.remove(&name()).unwrap();
         kernel.remove(&name()).unwrap();
         assert_eq!(ruleset(), "");
+    });
+}
+
+/// A toolstack waits ten seconds for an interface, and each run of nft may take half a second.
+#[test]
+fn nft_runs_as_few_times_as_it_can() {
+    in_own_network(|| {
+        let tap = Tap::create(&name(), 1500, 500).unwrap();
+        let runs = |what: &dyn Fn()| {
+            let before = RUNS.get();
+            what();
+            RUNS.get() - before
+        };
+        let mut policy = locked();
+        assert_eq!(runs(&|| Kernel.install_first(&name(), &policy).unwrap()), 1);
+        assert_eq!(
+            runs(&|| assert!(!Kernel.keep(&name(), &policy).unwrap())),
+            2
+        );
+        policy.dhcp = Dhcp::Off;
+        assert_eq!(runs(&|| assert!(Kernel.keep(&name(), &policy).unwrap())), 3);
+        policy.host = Some(Vec::new());
+        let first = || Kernel.install_first(&name(), &policy).unwrap();
+        assert_eq!(runs(&first), 3);
+        assert_eq!(
+            runs(&|| assert!(!Kernel.keep(&name(), &policy).unwrap())),
+            4
+        );
+        tap.remove().unwrap();
+        Kernel.remove(&name()).unwrap();
     });
 }
 
