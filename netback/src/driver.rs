@@ -3,7 +3,7 @@
 mod governing;
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broker::control::{self, Answer};
 use broker::{Connection, Driver, Hypervisor, Refused};
@@ -173,11 +173,10 @@ impl Driver for NetDriver {
             return Ok(Vec::new());
         }
         let governed = self.governed(store, device)?;
-        self.exchange(device, &governed.policy)?;
         let now = Told {
             was_heard: true,
             rate: governed.rate,
-            policy: governed.policy,
+            policy: self.exchange(device, governed.policy, Instant::now()),
             frontend: self
                 .config
                 .offered

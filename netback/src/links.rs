@@ -1,6 +1,7 @@
 //! The host's ends of all interfaces, as long as their directories in xenstore exist.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use ring_proto::DomId;
 use tracing::{debug, info, warn};
@@ -29,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) told: Option<Told>,
     /// What the kernel enforces on it, and under which name.
     pub(crate) governed: Option<(TapName, VifPolicy)>,
+    /// When to have the kernel enforce again what it has refused.
+    pub(crate) refused_until: Option<Instant>,
     /// What its bridge port was set to.
     pub(crate) guarded: Option<VifPolicy>,
 }
@@ -66,6 +69,7 @@ impl Links {
                 tap,
                 told: None,
                 governed: None,
+                refused_until: None,
                 guarded: None,
             };
             self.links.insert(*device, link);

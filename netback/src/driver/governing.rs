@@ -1,5 +1,7 @@
 //! Which policy governs an interface, and that it is in force: in the kernel, at the bridge port.
 
+use std::time::{Duration, Instant};
+
 use broker::Refused;
 use broker::control::Answer;
 use ring_proto::DomId;
@@ -13,6 +15,9 @@ use crate::policy::VifPolicy;
 use crate::policy::language::Governed;
 use crate::tap::{TapError, TapName};
 use crate::wish::Wish;
+
+/// When to ask again for what the kernel has refused.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 impl NetDriver {
     /// Has the kernel enforce a policy on the interface of a device, under the name that it has now.
@@ -148,20 +153,34 @@ impl NetDriver {
         Ok(true)
     }
 
-    /// Has another policy enforced in place of the one that is, if it is another.
+    /// Has `wanted` enforced, if it is not; the policy that is in force then. If the kernel refuses, that
+    /// is the one from before, and it is asked again after a while, whatever else changes.
     pub(super) fn exchange(
         &mut self,
         device: &BackendPath,
-        policy: &VifPolicy,
-    ) -> Result<(), Refused> {
-        let governed = self
-            .links
-            .get(device)
-            .and_then(|link| link.governed.as_ref());
-        if governed.is_some_and(|(_, now)| now == policy) {
-            return Ok(());
+        wanted: VifPolicy,
+        now: Instant,
+    ) -> VifPolicy {
+        let Some(link) = self.links.get(device) else {
+            return wanted;
+        };
+        let Some((_, held)) = link.governed.clone().filter(|(_, held)| *held != wanted) else {
+            return wanted;
+        };
+        if link.refused_until.is_some_and(|until| now < until) {
+            return held;
         }
-        self.put_in_force(device, policy)
+        let put = self.put_in_force(device, &wanted);
+        if let Some(link) = self.links.get_mut(device) {
+            link.refused_until = put.is_err().then(|| now + REFUSED_PAUSE);
+        }
+        match put {
+            Ok(()) => wanted,
+            Err(why) => {
+                warn!("{device}: goes by its policy from before: {why}");
+                held
+            }
+        }
     }
 
     fn put_in_force(&mut self, device: &BackendPath, policy: &VifPolicy) -> Result<(), Refused> {
