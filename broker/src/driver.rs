@@ -1,7 +1,7 @@
 //! What a daemon adds to the supervisor: how its devices are advertised and connected.
 
-use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use ring_proto::DomId;
 use xenbus::{BackendPath, Class, Connects, Key, OfferError, Store, StoreError};
@@ -65,6 +65,23 @@ pub trait Driver {
     fn frontend_keys(&self) -> &'static [&'static str] {
         &[]
     }
+
+    /// A descriptor that is readable when something has changed on this host that may concern its
+    /// devices; the same one as long as there is a driver.
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// It has become readable: all that is there has to be read.
+    fn noticed(&mut self, _now: Instant) {}
+
+    /// When [`due`](Self::due) wants to be called.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// What the driver does by itself, at its time.
+    fn due(&mut self, _now: Instant) {}
 
     /// What this daemon can be asked and told over its control socket, besides `status`.
     fn commands(&self) -> &'static [control::Command] {

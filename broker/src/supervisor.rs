@@ -32,8 +32,9 @@ use crate::worker::Command;
 
 const STORE: Token = Token(0);
 const SIGNAL: Token = Token(1);
+const DRIVER: Token = Token(2);
 /// The first of the control socket's.
-const CONTROL: usize = 2;
+const CONTROL: usize = 3;
 const _: () = assert!(CONTROL + CONTROL_TOKENS <= Fleet::TOKENS);
 
 /// The first pause before a lost xenstored is tried again; doubled up to [`STORE_RETRY_MAX`].
@@ -121,6 +122,10 @@ impl<D: Driver> Supervisor<D> {
             SIGNAL,
             Interest::READABLE,
         )?;
+        if let Some(fd) = driver.watched() {
+            let fd = &mut SourceFd(&fd.as_raw_fd());
+            registry.register(fd, DRIVER, Interest::READABLE)?;
+        }
         let incumbents = Incumbents::find(&settings.run_dir, registry, Fleet::tokens_end())?;
         let fleet = Fleet::new(settings.worker, registry.try_clone()?, &settings.run_dir);
         let mut store = Store::connect(settings.hypervisor.store_endpoint()?)?;
@@ -187,11 +192,16 @@ impl<D: Driver> Supervisor<D> {
                         return Ok(());
                     }
                     STORE => {}
+                    DRIVER => self.driver.noticed(Instant::now()),
                     token if self.control.owns(token) => self.serve_control(token),
                     token => self.wake_by(token)?,
                 }
             }
-            self.control.tidy(Instant::now());
+            let now = Instant::now();
+            self.control.tidy(now);
+            if self.driver.deadline().is_some_and(|at| at <= now) {
+                self.driver.due(now);
+            }
             self.settle();
         }
     }
@@ -295,7 +305,8 @@ impl<D: Driver> Supervisor<D> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let retry = self.store_retry.map(|(at, _)| at);
-        let always = retry.into_iter().chain(self.control.next_deadline());
+        let own = self.control.next_deadline().into_iter();
+        let always = retry.into_iter().chain(own).chain(self.driver.deadline());
         if !self.store.is_connected() {
             // Nothing else can be done without the store.
             return always.min();

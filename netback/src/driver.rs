@@ -2,7 +2,7 @@
 
 mod governing;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use broker::control::{self, Answer};
@@ -202,6 +202,22 @@ impl Driver for NetDriver {
     fn frontend_keys(&self) -> &'static [&'static str] {
         // A new headroom is told by state Reconfiguring.
         &[LiveOffer::MULTICAST_CONTROL]
+    }
+
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        self.governor.watched()
+    }
+
+    fn noticed(&mut self, now: Instant) {
+        self.governor.noticed(now);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.governor.look_at()
+    }
+
+    fn due(&mut self, now: Instant) {
+        self.governor.mend(now);
     }
 
     fn commands(&self) -> &'static [control::Command] {

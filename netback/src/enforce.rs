@@ -36,11 +36,13 @@ mod script;
 mod shared;
 mod surroundings;
 mod table;
+mod watch;
 
 pub use counters::{Count, Counters};
 pub use kernel::Kernel;
 pub use nft::NftError;
 pub use ports::{PortError, guard_port};
+pub use watch::Watch;
 
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,18 @@
 //! go after it: neither a worker nor a broker that dies takes them along. A broker that starts
 //! compares what there is with what should be.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use broker::Refused;
 use broker::config::ConfigError;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use xenbus::{BackendPath, Store, StoreError};
 
-use crate::enforce::{Counters, Kernel, NftError};
+use crate::enforce::{Counters, Kernel, NftError, Watch};
 use crate::guest::Guest;
 use crate::policy::VifPolicy;
 use crate::policy::language::{Governed, Policies, Warning};
@@ -26,9 +29,19 @@ pub struct Governor {
     file: Option<PathBuf>,
     policies: Policies,
     kernel: Kernel,
-    /// Interfaces that have rules in the kernel.
-    ruled: BTreeSet<String>,
+    /// Interfaces that have rules in the kernel, and for which policy, if that is known.
+    ruled: BTreeMap<TapName, Option<VifPolicy>>,
+    /// None where the kernel has no nftables.
+    watch: Option<Watch>,
+    /// When to see whether all rules are there, as some have changed.
+    look_at: Option<Instant>,
+    looked: Option<Instant>,
 }
+
+/// How long changes to rules may go on before a look is worth it.
+const SETTLING: Duration = Duration::from_millis(100);
+/// Between two looks, whatever a host's firewall is up to.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Governor {
     /// Reads the policies of the configuration `file`, or of the default one.
@@ -41,7 +54,10 @@ impl Governor {
             file: file.map(Path::to_path_buf),
             policies,
             kernel: Kernel,
-            ruled: BTreeSet::new(),
+            ruled: BTreeMap::new(),
+            watch: Watch::open().inspect_err(untold).ok(),
+            look_at: None,
+            looked: None,
         };
         Ok((governor, warnings))
     }
@@ -69,7 +85,7 @@ impl Governor {
             installed.clone()
         });
         for name in installed {
-            self.ruled.insert(name.as_str().to_owned());
+            self.ruled.insert(name.clone(), None);
             if !there.contains(&name) {
                 info!("removing the rules of {}, which is gone", name.as_str());
                 self.release(&name);
@@ -96,7 +112,7 @@ impl Governor {
     /// # Errors
     /// It does not: whatever it enforced before, it goes on to enforce.
     pub(crate) fn enforce(&mut self, name: &TapName, policy: &VifPolicy) -> Result<(), Refused> {
-        let is_ruled = self.ruled.contains(name.as_str());
+        let is_ruled = self.ruled.contains_key(name);
         if policy.is_open() && !is_ruled {
             return Ok(());
         }
@@ -106,20 +122,66 @@ impl Governor {
             self.kernel.install_first(name, policy)
         };
         // What became of one that was killed is not known.
-        self.ruled.insert(name.as_str().to_owned());
+        let known = kept.is_ok().then(|| policy.clone());
+        self.ruled.insert(name.clone(), known);
         kept.map_err(Refused::host)
     }
 
     /// The interface is gone, or down for good: so are its rules.
     pub(crate) fn release(&mut self, name: &TapName) {
-        if !self.ruled.contains(name.as_str()) {
+        if !self.ruled.contains_key(name) {
             return;
         }
         match self.kernel.remove(name) {
             Ok(()) => {
-                self.ruled.remove(name.as_str());
+                self.ruled.remove(name);
             }
             Err(error) => warn!(%error, "rules of {} are left behind", name.as_str()),
+        }
+    }
+
+    /// Readable when rules have changed, ours or others.
+    pub(crate) fn watched(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(Watch::fd)
+    }
+
+    /// It is readable: there is a look to be had, soon.
+    pub(crate) fn noticed(&mut self, now: Instant) {
+        if !self.watch.as_ref().is_some_and(Watch::has_heard) || self.ruled.is_empty() {
+            return;
+        }
+        let earliest = self.looked.map_or(now, |looked| looked + PAUSE);
+        self.look_at.get_or_insert(earliest.max(now + SETTLING));
+    }
+
+    /// When to [`mend`](Self::mend) next.
+    pub(crate) const fn look_at(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Puts rules back that somebody has removed: a host's firewall that is loaded again begins with
+    /// `flush ruleset`, as a rule.
+    pub(crate) fn mend(&mut self, now: Instant) {
+        self.look_at = None;
+        self.looked = Some(now);
+        let known = self.ruled.iter();
+        let known = known.filter_map(|(name, policy)| Some((name, policy.as_ref()?)));
+        let missing = match self.kernel.missing(known) {
+            Ok(missing) => missing,
+            Err(error) => return warn!(%error, "it is not known whether all rules are there"),
+        };
+        for name in missing {
+            let Some(Some(policy)) = self.ruled.get(&name) else {
+                continue;
+            };
+            warn!(
+                "{}: its rules were removed, and are put back; is it the host's firewall, with \
+                 `flush ruleset`? Let it delete its own tables only",
+                name.as_str()
+            );
+            if let Err(error) = self.kernel.keep(&name, policy) {
+                error!(%error, "{} goes without the kernel's rules", name.as_str());
+            }
         }
     }
 
@@ -128,10 +190,14 @@ impl Governor {
     /// # Errors
     /// [`NftError`].
     pub(crate) fn counters(&self, name: &TapName) -> Result<Counters, NftError> {
-        if self.ruled.contains(name.as_str()) {
+        if self.ruled.contains_key(name) {
             self.kernel.counters(name)
         } else {
             Ok(Counters::default())
         }
     }
+}
+
+fn untold(error: &io::Error) {
+    info!(%error, "the kernel does not tell of changes to nftables");
 }

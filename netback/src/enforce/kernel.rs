@@ -95,6 +95,27 @@ impl Kernel {
         Ok(Found::look(&nft, name)?.has(name, policy, &rules))
     }
 
+    /// Those of `ruled`, interfaces with their policies, whose rules somebody has removed: not some of
+    /// them, but all that it has in a table. One run of nft, however many there are.
+    ///
+    /// # Errors
+    /// [`NftError`].
+    pub fn missing<'a>(
+        &self,
+        ruled: impl Iterator<Item = (&'a TapName, &'a VifPolicy)>,
+    ) -> Result<Vec<TapName>, NftError> {
+        let Some(nft) = find() else {
+            return Ok(Vec::new());
+        };
+        let (own, families) = tables(&list(&nft, &["tables"])?);
+        let is_missing = |name, policy: &VifPolicy| {
+            let shared = needed(policy) && families.len() < 2;
+            !policy.is_open() && (shared || !own.contains(name))
+        };
+        let missing = ruled.filter(|(name, policy)| is_missing(name, policy));
+        Ok(missing.map(|(name, _)| name.clone()).collect())
+    }
+
     /// The names of all interfaces that have rules of ours, whether or not there are such interfaces
     /// still.
     ///

@@ -31,7 +31,7 @@ pub(crate) use self::janitor::Janitor;
 use self::sys::{Ask, NAME_MAX};
 
 /// A name that an interface can have: 1 to 15 letters, digits, `.`, `_` and `-` (NET-25).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TapName(String);
 
 /// A text that is no name for an interface.
