@@ -39,7 +39,7 @@ pub struct Suite {
     /// Whether a scenario that passed leaves its guests and its backend to the next one of the
     /// suite. A scenario then makes what it needs and does not find, and undoes what it did.
     pub shares_guests: bool,
-    /// Run only when named, and so not by `cargo verify`: not all of them have been seen to pass.
+    /// Run only when named, and so not by `cargo verify`: it takes too long, or was not seen to pass.
     pub on_request: bool,
     /// In the order in which they are tried.
     pub scenarios: &'static [Scenario],

@@ -27,7 +27,7 @@ pub(super) fn verify(places: &Places, report: &mut Report) {
     if !ready {
         return;
     }
-    println!("real Xen, some ten minutes:");
+    println!("real Xen, some twenty-five minutes:");
     match realxen::verify(&places.target.join("release/xen-blkback")) {
         Ok(summary) => {
             for outcome in &summary.outcomes {

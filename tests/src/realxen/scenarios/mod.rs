@@ -16,7 +16,7 @@ mod root;
 mod two_guests;
 
 /// All scenarios, by what they are about.
-pub const SUITES: &[Suite] = &[DISKS, NICS, POLICIES];
+pub const SUITES: &[Suite] = &[DISKS, NICS, POLICIES, LONG];
 
 /// xen-blkback's. Cheap ones that tell most come first.
 const DISKS: Suite = Suite {
@@ -50,6 +50,14 @@ const NICS: Suite = Suite {
 const POLICIES: Suite = Suite {
     devices: Devices::Nics,
     shares_guests: true,
-    on_request: true,
+    on_request: false,
     scenarios: policy::ALL,
+};
+
+/// What takes longer than everything else of its kind.
+const LONG: Suite = Suite {
+    devices: Devices::Nics,
+    shares_guests: false,
+    on_request: true,
+    scenarios: &[policy::RECONNECTS],
 };

@@ -17,10 +17,9 @@ use stage::{Stage, write_config};
 mod between;
 mod stage;
 
-/// All of them, in this order.
+/// All of them but [`RECONNECTS`], in this order.
 pub(super) const ALL: &[Scenario] = &[
     STEADY,
-    RECONNECTS,
     RELOADS,
     between::FLOWS,
     between::VLANS,
@@ -40,7 +39,7 @@ const STEADY: Scenario = Scenario {
     },
 };
 
-const RECONNECTS: Scenario = Scenario {
+pub(super) const RECONNECTS: Scenario = Scenario {
     name: "policy-reconnects",
     about: "a frontend that connects 100 times, spoofing at once each time, gets nothing through",
     holds_for_kernel: false,
