@@ -37,6 +37,8 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
 	grep -q "^@@ $id end" "$log" && break
 	sleep 0.1
 done
+# The hypervisor may know why.
+[ "$result" -ne 125 ] || xl dmesg | tail -n 16 >&2
 tr -d '\r' < "$log" | sed -n "/^@@ $id begin/,/^@@ $id end/p" | sed '1d;/^@@ .* end/d'
 [ "$result" -eq 0 ] || exit "$result"
 exit "$(xenstore-read "$path/done" | cut -d' ' -f2)"

@@ -32,6 +32,9 @@ enum Verb {
         /// List them instead.
         #[arg(long)]
         list: bool,
+        /// Run each so many times, to meet what happens now and then.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        times: usize,
         /// Who serves the guests. With `kernel`, the harness itself is tried.
         #[arg(long, value_enum, default_value_t = Serving::Daemon)]
         backend: Serving,
@@ -93,10 +96,11 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Verb::Run {
             names,
+            times,
             backend,
             daemon,
             ..
-        } => run(&names, backend, daemon),
+        } => run(&names, times, backend, daemon),
         Verb::Shell { daemon } => shell(daemon),
         Verb::Script { file, daemon } => script(&file, daemon),
         Verb::Bench { daemon } => {
@@ -118,8 +122,16 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn run(names: &[String], backend: Serving, daemon: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let scenarios = scenario::select(names)?;
+fn run(
+    names: &[String],
+    times: usize,
+    backend: Serving,
+    daemon: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
+    let mut scenarios = scenario::select(names)?;
+    for (_, scenarios) in &mut scenarios {
+        *scenarios = scenarios.repeat(times);
+    }
     let options = match backend {
         Serving::Daemon => realxen::options(Backend::Daemon, Some(&or_beside(daemon)?))?,
         Serving::Kernel => realxen::options(Backend::Kernel, None)?,

@@ -13,7 +13,7 @@ use super::emulator;
 use super::scenarios;
 
 /// How often a scenario is tried until the emulator leaves its guests alone.
-const TRIES: u32 = 3;
+const TRIES: u32 = 5;
 
 /// How long tidying up and collecting logs may take.
 const TIDY_LIMIT: Duration = Duration::from_secs(120);
@@ -284,10 +284,10 @@ fn collect(dom0: &mut Dom0, name: &str) -> anyhow::Result<()> {
     let script = format!(
         r"
         to=/share/logs/{name}; mkdir -p $to; cd $to
-        cp -r /var/log/xen . ; cp /run/*.cfg .
+        touch /run/xl-dmesg; cp -r /var/log/xen . ; cp /run/*.cfg .
         for log in /run/xen-*back/log; do cp $log $(basename ${{log%/log}}).log; done
         ip -d -s address > ip; ip route > routes; ps auxf > processes; losetup -a > loops
-        xl debug-keys g; xl dmesg > xl-dmesg; dmesg > dmesg; xl list -l > xl-list
+        xl debug-keys g; xl dmesg | cat /run/xl-dmesg - > xl-dmesg; dmesg > dmesg; xl list -l > xl-list
         xenstore-ls -fp > xenstore
         true"
     );
