@@ -56,18 +56,32 @@ pub struct Filter {
     guards: Guards,
     out: Rules,
     incoming: Rules,
-    /// Rules of both directions in the policy.
-    rules: usize,
     idle: (bool, bool),
 }
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It passes here. The kernel may drop it all the same.
-    Pass,
+    /// It passes here, by this of the policy's rules, if by one. The kernel may drop it all the same.
+    Pass(Option<usize>),
     /// It is dropped, and by which of the policy's rules, if by one.
     Drop(Reason, Option<usize>),
+}
+
+impl Verdict {
+    /// Does the frame pass?
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::Pass(_))
+    }
+
+    /// The rule of the policy that decides, if it is one.
+    #[must_use]
+    pub const fn rule(self) -> Option<usize> {
+        match self {
+            Self::Pass(rule) | Self::Drop(_, rule) => rule,
+        }
+    }
 }
 
 impl From<Reason> for Verdict {
@@ -91,7 +105,6 @@ impl Filter {
             guards,
             out,
             incoming,
-            rules: policy.rules.len(),
             idle: (idle_out, idle_in),
         }
     }
@@ -109,7 +122,7 @@ impl Filter {
     #[must_use]
     pub fn out(&self, head: &[u8], now: impl Fn() -> Instant) -> Verdict {
         if self.idle.0 {
-            return Verdict::Pass;
+            return Verdict::Pass(None);
         }
         let judged = !self.out.is_idle();
         let tags = judged || self.guards.read_tags();
@@ -129,7 +142,7 @@ impl Filter {
             Some(Ok(packet)) if judged && !self.is_free_out(&packet) => {
                 self.out.judge(&packet, &now)
             }
-            _ => Verdict::Pass,
+            _ => Verdict::Pass(None),
         }
     }
 
@@ -137,13 +150,13 @@ impl Filter {
     #[must_use]
     pub fn incoming(&self, head: &[u8], now: impl Fn() -> Instant) -> Verdict {
         if self.idle.1 {
-            return Verdict::Pass;
+            return Verdict::Pass(None);
         }
         let Some(frame) = Frame::parse(head, true) else {
             return Reason::Malformed.into();
         };
         let packet = match Packet::parse(&frame) {
-            None => return Verdict::Pass,
+            None => return Verdict::Pass(None),
             Some(Err(Unread::Broken | Unread::TooMany)) => return Reason::Malformed.into(),
             Some(Ok(packet)) => packet,
         };
@@ -151,21 +164,9 @@ impl Filter {
             return reason.into();
         }
         if self.incoming.is_idle() || self.is_free_in(&packet) {
-            return Verdict::Pass;
+            return Verdict::Pass(None);
         }
         self.incoming.judge(&packet, &now)
-    }
-
-    /// How many frames each rule of the policy has decided about here.
-    #[must_use]
-    pub fn hits(&self) -> Vec<u64> {
-        let mut hits = vec![0; self.rules];
-        for (rule, count) in self.out.hits().chain(self.incoming.hits()) {
-            if let Some(place) = hits.get_mut(rule) {
-                *place = count;
-            }
-        }
-        hits
     }
 
     /// Is no rule asked about it, because the guards have judged it?

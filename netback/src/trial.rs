@@ -57,8 +57,8 @@ pub struct Told {
     verdict: Verdict,
     /// Who has sent it is told, where the kernel can tell him.
     rejects: bool,
-    /// The rule that lets it pass, counted from 1, and whether it follows the flow.
-    passed_by: Option<(usize, bool)>,
+    /// The rule that decides follows the flow.
+    follows: bool,
 }
 
 /// The frame that is asked about.
@@ -165,31 +165,29 @@ pub fn judge(policy: &VifPolicy, direction: Direction, frame: &[u8]) -> Told {
         }
         _ => false,
     };
-    let passed_by = filter.hits().iter().position(|&hits| hits > 0);
-    let passed_by = passed_by.and_then(|index| {
-        let rule = policy.rules.get(index)?;
-        (rule.action == Action::Accept).then_some((index + 1, rule.stateful))
-    });
+    let rule = verdict.rule().and_then(|rule| policy.rules.get(rule));
     Told {
         verdict,
         rejects,
-        passed_by,
+        follows: rule.is_some_and(|rule| rule.stateful),
     }
 }
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dropped = if self.rejects { "rejected" } else { "dropped" };
-        match (self.verdict, self.passed_by) {
-            (Verdict::Drop(reason, Some(rule)), _) => {
-                write!(f, "{dropped}: {reason} {}", rule + 1)
+        match self.verdict {
+            Verdict::Drop(reason, Some(rule)) => write!(f, "{dropped}: {reason} {}", rule + 1),
+            Verdict::Drop(reason, None) => write!(f, "{dropped}: {reason}"),
+            Verdict::Pass(Some(rule)) => {
+                let flow = if self.follows {
+                    ", and what belongs to the same flow"
+                } else {
+                    ""
+                };
+                write!(f, "passes: rule {}{flow}", rule + 1)
             }
-            (Verdict::Drop(reason, None), _) => write!(f, "{dropped}: {reason}"),
-            (Verdict::Pass, Some((rule, false))) => write!(f, "passes: rule {rule}"),
-            (Verdict::Pass, Some((rule, true))) => {
-                write!(f, "passes: rule {rule}, and what belongs to the same flow")
-            }
-            (Verdict::Pass, None) => write!(f, "passes: no rule is against it"),
+            Verdict::Pass(None) => write!(f, "passes: no rule is against it"),
         }
     }
 }

@@ -11,7 +11,6 @@ mod sets;
 mod steps;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use self::sets::Sets;
@@ -41,12 +40,9 @@ pub(super) struct Rules {
 /// What a rule says about a packet that it matches.
 #[derive(Debug)]
 struct Judge {
-    /// Its place in the policy.
-    place: usize,
     verdict: Verdict,
     /// It matches no more than so many.
     meter: Option<Meter>,
-    hits: AtomicU64,
 }
 
 impl Rules {
@@ -63,10 +59,8 @@ impl Rules {
             .filter(|(_, rule)| rule.direction == direction && !of_kernel)
             .collect();
         let judges = own.iter().map(|&(place, rule)| Judge {
-            place,
             verdict: verdict(rule.action, direction, Reason::Rule, Some(place)),
             meter: rule.limit.map(|limit| Meter::new(limit, limit, now)),
-            hits: AtomicU64::new(0),
         });
         let judges = judges.collect();
         let rules: Vec<_> = own.iter().map(|&(_, rule)| rule).collect();
@@ -76,7 +70,7 @@ impl Rules {
 
     /// Does every packet pass, and no one counts them?
     pub(super) const fn is_idle(&self) -> bool {
-        self.rules.is_empty() && matches!(self.default, Verdict::Pass)
+        self.rules.is_empty() && self.default.passes()
     }
 
     /// Judges a packet.
@@ -101,17 +95,10 @@ impl Rules {
         let matching = self.sets.common([protocol, remote, source, port]);
         for judge in matching.filter_map(|rule| self.rules.get(rule)) {
             if judge.meter.as_ref().is_none_or(|meter| meter.admits(now)) {
-                judge.hits.fetch_add(1, Ordering::Relaxed);
                 return judge.verdict;
             }
         }
         self.default
-    }
-
-    /// The places of the rules in the policy, and what each has decided about.
-    pub(super) fn hits(&self) -> impl Iterator<Item = (usize, u64)> {
-        let of = |judge: &Judge| (judge.place, judge.hits.load(Ordering::Relaxed));
-        self.rules.iter().map(of)
     }
 }
 
@@ -123,7 +110,7 @@ const fn verdict(
     place: Option<usize>,
 ) -> Verdict {
     match (action, direction) {
-        (Action::Accept, _) | (Action::Reject, Direction::Out) => Verdict::Pass,
+        (Action::Accept, _) | (Action::Reject, Direction::Out) => Verdict::Pass(place),
         (Action::Drop, _) | (Action::Reject, Direction::In) => Verdict::Drop(reason, place),
     }
 }

@@ -84,10 +84,10 @@ fn passing(policy: &VifPolicy, frame: &[u8]) -> (usize, usize, Vec<Verdict>) {
     let mut burst = || {
         let verdicts = (0..1000).map(|_| filter.out(frame, || now.get()));
         let passed = verdicts.filter(|&verdict| {
-            if verdict != Verdict::Pass && !told.contains(&verdict) {
+            if !verdict.passes() && !told.contains(&verdict) {
                 told.push(verdict);
             }
-            verdict == Verdict::Pass
+            verdict.passes()
         });
         passed.count()
     };
@@ -128,7 +128,7 @@ fn the_time_is_asked_for_only_where_a_limit_depends_on_it() {
     let filter = Filter::new(&locked(), Instant::now());
     let frame = udp([2, 0, 0, 0, 0, 1], 1000, 9, &[]);
     let verdict = filter.out(&frame, || panic!("the time does not matter"));
-    assert_eq!(verdict, Verdict::Pass);
+    assert_eq!(verdict, Verdict::Pass(None));
 }
 
 #[test]
@@ -141,8 +141,8 @@ fn what_is_open_needs_no_frame() {
     let open = VifPolicy::open(MAC);
     assert_eq!(idle(&open), [true, true]);
     let filter = Filter::new(&open, now);
-    assert_eq!(filter.out(&[], || panic!()), Verdict::Pass);
-    assert_eq!(filter.incoming(&[], || panic!()), Verdict::Pass);
+    assert_eq!(filter.out(&[], || panic!()), Verdict::Pass(None));
+    assert_eq!(filter.incoming(&[], || panic!()), Verdict::Pass(None));
     assert_eq!(idle(&locked()), [false, true]);
     let changed = |change: &dyn Fn(&mut VifPolicy)| {
         let mut policy = open.clone();
@@ -196,14 +196,18 @@ fn net_19_only_the_vlans_of_a_trunk_leave_and_guards_look_behind_one_tag() {
     };
     let no = Verdict::from(Reason::Vlan);
     for (policy, frame, wanted) in [
-        (trunk(None), tagged(0x8100, 7, 0x0800), Verdict::Pass),
-        (trunk(None), tagged(0x8100, 0xe007, 0x0800), Verdict::Pass),
+        (trunk(None), tagged(0x8100, 7, 0x0800), Verdict::Pass(None)),
+        (
+            trunk(None),
+            tagged(0x8100, 0xe007, 0x0800),
+            Verdict::Pass(None),
+        ),
         (trunk(None), tagged(0x8100, 8, 0x0800), no),
         (trunk(None), tagged(0x8100, 0, 0x0800), no),
         (trunk(None), tagged(0x88a8, 7, 0x0800), no),
         (trunk(None), tagged(0x8100, 7, 0x8100), Reason::L2.into()),
         (trunk(None), plain.clone(), no),
-        (trunk(Some(1)), plain.clone(), Verdict::Pass),
+        (trunk(Some(1)), plain.clone(), Verdict::Pass(None)),
     ] {
         assert_eq!(
             once(&policy, &frame),
@@ -222,7 +226,7 @@ fn net_19_only_the_vlans_of_a_trunk_leave_and_guards_look_behind_one_tag() {
         ..locked()
     };
     let mut spoofed = tagged(0x9100, 3, 0x0800);
-    assert_eq!(once(&any, &spoofed), Verdict::Pass);
+    assert_eq!(once(&any, &spoofed), Verdict::Pass(None));
     spoofed[14 + 4 + 15] ^= 1;
     assert_eq!(once(&any, &spoofed), Reason::Ip.into());
 }
@@ -238,8 +242,8 @@ fn net_16_rarp_announces_only_the_guest_itself() {
         ..locked()
     };
     assert_eq!(once(&locked(), &announce(3, MAC.0)), Reason::L2.into());
-    assert_eq!(once(&allowed, &announce(3, MAC.0)), Verdict::Pass);
-    assert_eq!(once(&allowed, &announce(4, MAC.0)), Verdict::Pass);
+    assert_eq!(once(&allowed, &announce(3, MAC.0)), Verdict::Pass(None));
+    assert_eq!(once(&allowed, &announce(4, MAC.0)), Verdict::Pass(None));
     assert_eq!(once(&allowed, &announce(1, MAC.0)), Reason::Arp.into());
     assert_eq!(once(&allowed, &announce(3, [2; 6])), Reason::Arp.into());
 }
@@ -255,9 +259,9 @@ fn net_17_dhcp_comes_only_from_servers_that_are_known() {
     let mut offer = udp(MAC.0, 67, 68, &[]);
     assert_eq!(filter.incoming(&offer, || now), Reason::Dhcp.into());
     offer[14 + 15] = 1;
-    assert_eq!(filter.incoming(&offer, || now), Verdict::Pass);
+    assert_eq!(filter.incoming(&offer, || now), Verdict::Pass(None));
     let other = udp(MAC.0, 53, 68, &[]);
-    assert_eq!(filter.incoming(&other, || now), Verdict::Pass);
+    assert_eq!(filter.incoming(&other, || now), Verdict::Pass(None));
 }
 
 /// All that can be asked at once, with a rule of each sort.
@@ -326,7 +330,7 @@ proptest! {
             let filter = Filter::new(&policy, now);
             let _ = filter.out(&bytes, || now);
             let _ = filter.incoming(&bytes, || now);
-            prop_assert!(own || filter.out(&bytes, || now) != Verdict::Pass
+            prop_assert!(own || !filter.out(&bytes, || now).passes()
                 || bytes.get(6..12) == Some(&MAC.0[..]));
         }
     }
