@@ -15,6 +15,7 @@
 
 pub mod acl;
 mod attend;
+pub mod board;
 pub mod channel;
 pub mod cli;
 pub mod config;
@@ -42,4 +43,5 @@ pub mod worker;
 
 pub use driver::{Connection, Driver, Refused};
 pub use hypervisor::Hypervisor;
+pub use pace::Bucket;
 pub use supervisor::{BrokerError, Settings, Supervisor};

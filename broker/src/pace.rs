@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A token bucket: `burst` at once, one more every `every`.
 #[derive(Debug)]
-pub(crate) struct Bucket {
+pub struct Bucket {
     burst: u32,
     every: Duration,
     tokens: u32,
@@ -13,7 +13,8 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// A full bucket.
-    pub(crate) fn new(burst: u32, every: Duration, now: Instant) -> Self {
+    #[must_use]
+    pub fn new(burst: u32, every: Duration, now: Instant) -> Self {
         Self {
             burst,
             every,
@@ -22,8 +23,11 @@ impl Bucket {
         }
     }
 
-    /// Takes a token; else says when there will be one.
-    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// There is none; when there will be one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
         while self.tokens < self.burst && self.counted + self.every <= now {
             self.tokens += 1;
             self.counted += self.every;

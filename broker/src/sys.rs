@@ -1,14 +1,19 @@
 //! The calls of this crate that no safe wrapper offers.
 #![expect(
     unsafe_code,
-    reason = "close_range, signal handlers and who is at a socket's other end have no safe wrapper"
+    reason = "close_range, signal handlers, who is at a socket's other end, and shared memory have no \
+              safe wrapper"
 )]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Marks every descriptor above standard error close-on-exec, so that whatever our parent left
 /// open does not reach a worker. Ours are all close-on-exec from birth.
@@ -130,3 +135,61 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 fn socklen(bytes: usize) -> io::Result<libc::socklen_t> {
     libc::socklen_t::try_from(bytes).map_err(io::Error::other)
 }
+
+/// A mapping of numbers that another process may read and write as well.
+///
+/// Having one tells you that the memory is there: its file cannot be cut off.
+#[derive(Debug)]
+pub(crate) struct SharedNumbers {
+    start: NonNull<AtomicU64>,
+    count: usize,
+}
+
+impl SharedNumbers {
+    /// The first `count` numbers of a file that is sealed against becoming shorter.
+    ///
+    /// # Errors
+    /// It is no such file, there are none, or there is no memory left.
+    pub(crate) fn map(file: BorrowedFd<'_>, count: usize) -> io::Result<Self> {
+        let seals = rustix::fs::fcntl_get_seals(file)?;
+        let length = rustix::fs::fstat(file)?.st_size;
+        let bytes = count.checked_mul(size_of::<u64>()).ok_or(Errno::FBIG)?;
+        let fits = usize::try_from(length).is_ok_and(|length| bytes <= length);
+        if !seals.contains(rustix::fs::SealFlags::SHRINK) || !fits {
+            return Err(Errno::INVAL.into());
+        }
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a mapping at an address that the kernel chooses touches no other memory.
+        let start = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                bytes,
+                protection,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        }?;
+        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Self { start, count })
+    }
+
+    pub(crate) fn all(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is of so many numbers, aligned to a page, and lives as long as `self`;
+        // its file stays as long as it is. Atomics may be written by others meanwhile.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
+    }
+}
+
+impl Drop for SharedNumbers {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, whole, and nobody borrows from it any more.
+        let _infallible =
+            unsafe { munmap(self.start.as_ptr().cast(), self.count * size_of::<u64>()) };
+    }
+}
+
+// SAFETY: the memory is atomics, which threads share.
+unsafe impl Send for SharedNumbers {}
+// SAFETY: as above.
+unsafe impl Sync for SharedNumbers {}
