@@ -80,6 +80,33 @@ pub enum PolicyCommand {
     },
     /// Ask what becomes of a frame, and which rule decides.
     Test(Test),
+    /// Show the frames of an interface that were dropped last, and why.
+    ///
+    /// Each queue remembers 64 of them, of each its first 256 bytes. They are those that the
+    /// interface's process has dropped; what the kernel has dropped is counted, see `policy show`.
+    Drops(Drops),
+}
+
+/// Which frames to show, and how.
+#[derive(Args, Debug)]
+pub struct Drops {
+    /// The interface's name in this host, as vif7.0.
+    pub vif: String,
+    /// Go on with those that are dropped from now on.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// So many frames: the last ones, or with --follow the first ones.
+    #[arg(long, short, value_name = "N")]
+    pub count: Option<usize>,
+    /// Write a capture in the format pcapng, with the reasons as comments; - is standard output.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "json")]
+    pub write: Option<PathBuf>,
+    /// A line of JSON for each.
+    #[arg(long)]
+    pub json: bool,
+    /// How to reach the daemon.
+    #[command(flatten)]
+    pub reach: Reach,
 }
 
 /// What to ask about.

@@ -1,6 +1,7 @@
 //! The broker's side of network interfaces: what to advertise, and what a worker needs to serve one.
 
 mod governing;
+mod telling;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::features;
 use crate::governor::Governor;
 use crate::inquiry;
+use crate::ledger::Ledger;
 use crate::links::{Links, Told};
 use crate::permit::permit;
 use crate::policy::network::Network;
@@ -149,7 +151,12 @@ impl Driver for NetDriver {
             .get(device)
             .ok_or(Refused::host(TapError::Gone))?
             .tap;
-        let fds = self.fds(device, tap, &spec)?;
+        let mut fds = self.fds(device, tap, &spec)?;
+        let ledger = Ledger::new(spec.queues.len()).map_err(Refused::host)?;
+        fds.push(ledger.share().map_err(Refused::host)?);
+        if let Some(link) = self.links.get_mut(device) {
+            link.ledger = Some(ledger);
+        }
         let summary = summary(&spec);
         Ok(Connection {
             spec: serde_json::to_value(&spec).map_err(Refused::host)?,
@@ -232,6 +239,7 @@ impl Driver for NetDriver {
         match request.command.as_str() {
             inquiry::RELOAD => self.reload(store),
             inquiry::SHOW => self.show(store, &request.arguments),
+            inquiry::DROPS => self.dropped(&request.arguments),
             other => Err(Refused::host(format!(
                 "{other} is no command of interfaces"
             ))),

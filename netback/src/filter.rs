@@ -31,11 +31,13 @@ mod nd;
 mod packet;
 mod reason;
 mod rules;
+mod seen;
 mod sources;
 
 use std::time::Instant;
 
 pub use reason::Reason;
+pub use seen::Seen;
 
 use crate::headers::{IPV4, IPV6, Unread};
 use crate::policy::{Direction, VifPolicy};
@@ -56,6 +58,8 @@ pub struct Filter {
     guards: Guards,
     out: Rules,
     incoming: Rules,
+    /// Which rules are logged.
+    logged: Vec<bool>,
     idle: (bool, bool),
 }
 
@@ -105,6 +109,7 @@ impl Filter {
             guards,
             out,
             incoming,
+            logged: policy.rules.iter().map(|rule| rule.log).collect(),
             idle: (idle_out, idle_in),
         }
     }
@@ -167,6 +172,12 @@ impl Filter {
             return Verdict::Pass(None);
         }
         self.incoming.judge(&packet, &now)
+    }
+
+    /// Is a sample of what this rule decides about to be logged?
+    #[must_use]
+    pub fn logs(&self, rule: usize) -> bool {
+        self.logged.get(rule).is_some_and(|&logged| logged)
     }
 
     /// Is no rule asked about it, because the guards have judged it?

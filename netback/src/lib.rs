@@ -30,16 +30,20 @@
 //! - `limits`: how much may pass
 //! - [`scratch`]: the private memory that frames pass through
 //! - [`headers`], [`vnet`], [`multicast`], [`hash`]: what is known about a frame
+//! - [`inquiry`], [`drops`]: what a running daemon can be asked; `trial` judges frames that are only
+//!   thought of
 //! - [`policy`]: what an interface may send and receive; its [`policy::language`] is what it is
 //!   written in, [`guest`] what it may ask of the guest, and [`filter`] judges frames by it;
 //!   [`enforce`] has the kernel do the same
-//! - [`metrics`]: what a queue counts
+//! - [`metrics`]: what a queue counts; [`ledger`] is where the broker sees it, with the frames that
+//!   were dropped last; `samples`: what is logged of them
 
 mod carrier;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod driver;
+pub mod drops;
 pub mod enforce;
 pub mod features;
 pub mod filter;
@@ -48,6 +52,7 @@ pub mod guest;
 pub mod hash;
 pub mod headers;
 pub mod inquiry;
+pub mod ledger;
 mod limits;
 mod links;
 pub mod metrics;
@@ -57,6 +62,7 @@ pub mod part;
 mod permit;
 pub mod policy;
 pub mod queue;
+mod samples;
 pub mod scratch;
 pub mod serve;
 mod sleep;

@@ -7,6 +7,7 @@ use ring_proto::DomId;
 use tracing::{debug, info, warn};
 use xenbus::{BackendPath, Class, LiveOffer, Store};
 
+use crate::ledger::Ledger;
 use crate::policy::VifPolicy;
 use crate::spec::{Change, RateSpec};
 use crate::tap::{Janitor, Tap, TapError, TapName};
@@ -34,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) refused_until: Option<Instant>,
     /// What its bridge port was set to.
     pub(crate) guarded: Option<VifPolicy>,
+    /// What its worker counts, or the last one has.
+    pub(crate) ledger: Option<Ledger>,
 }
 
 /// What may change while an interface is served.
@@ -71,6 +74,7 @@ impl Links {
                 governed: None,
                 refused_until: None,
                 guarded: None,
+                ledger: None,
             };
             self.links.insert(*device, link);
         }

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
             PolicyCommand::Reload { reach } => serve::reload(&reach),
             PolicyCommand::Show { vif, reach, json } => serve::show(&reach, &vif, json),
             PolicyCommand::Test(test) => serve::test(&test),
+            PolicyCommand::Drops(options) => serve::dropped(&options),
         },
         Command::Status(options) => serve::status(&options),
         Command::Acl(command) => serve::acl(command),

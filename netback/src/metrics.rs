@@ -61,4 +61,71 @@ impl Counters {
             self.rx_failed += 1;
         }
     }
+
+    /// How many numbers these are.
+    pub const COUNT: usize = PLAIN + 2 * Reason::COUNT;
+
+    /// All of them, in the order of [`of_numbers`](Self::of_numbers).
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        let plain = [
+            self.tx_frames,
+            self.tx_bytes,
+            self.tx_refused,
+            self.tx_dropped,
+            self.rx_frames,
+            self.rx_bytes,
+            self.rx_refused,
+            self.rx_long,
+            self.rx_filtered,
+            self.rx_dropped,
+            self.rx_handed,
+            self.rx_crowded,
+            self.rx_failed,
+            self.notifications,
+        ];
+        let denied = self.tx_denied.into_iter().chain(self.rx_denied);
+        plain.into_iter().chain(denied)
+    }
+
+    /// What [`numbers`](Self::numbers) has told; 0 for those that are missing.
+    #[must_use]
+    pub fn of_numbers(numbers: &[u64]) -> Self {
+        let mut numbers = numbers.iter().copied().chain(std::iter::repeat(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        Self {
+            tx_frames: next(),
+            tx_bytes: next(),
+            tx_refused: next(),
+            tx_dropped: next(),
+            rx_frames: next(),
+            rx_bytes: next(),
+            rx_refused: next(),
+            rx_long: next(),
+            rx_filtered: next(),
+            rx_dropped: next(),
+            rx_handed: next(),
+            rx_crowded: next(),
+            rx_failed: next(),
+            notifications: next(),
+            tx_denied: std::array::from_fn(|_| next()),
+            rx_denied: std::array::from_fn(|_| next()),
+        }
+    }
+}
+
+/// Those that are no list.
+const PLAIN: usize = 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_and_understood_in_one_order() {
+        let numbers: Vec<u64> = (1..).take(Counters::COUNT).collect();
+        let counters = Counters::of_numbers(&numbers);
+        assert_eq!(counters.numbers().collect::<Vec<_>>(), numbers);
+        assert_eq!(Counters::of_numbers(&[]), Counters::default());
+        assert_eq!((counters.tx_frames, counters.notifications), (1, 14));
+    }
 }

@@ -45,12 +45,14 @@ pub(crate) fn queue(
         span: info_span!("vif", handle = spec.handle, queue = index),
         connect: Box::new(move |stop| {
             let Handles { events, grants } = handles;
+            let page = vif.page(index);
             let setup = QueueSetup {
                 tap,
                 events,
                 grants,
                 rings,
                 vif,
+                page,
                 steer,
                 stop,
             };

@@ -8,9 +8,10 @@ use broker::acl::{Command, Kind, Object};
 use broker::cli::{Reach, Serve, Status, Worker};
 use broker::daemon;
 
-use crate::cli::Test;
+use crate::cli::{Drops, Test};
 use crate::config::Config;
 use crate::driver::NetDriver;
+use crate::drops;
 use crate::governor::Governor;
 use crate::inquiry;
 use crate::policy::language::{Policies, Warning};
@@ -129,6 +130,14 @@ pub fn test(test: &Test) -> anyhow::Result<()> {
     let (direction, frame) = trial::frame(test, &shown.policy)?;
     let told = trial::judge(&shown.policy, direction, &frame);
     writeln!(std::io::stdout(), "{told}").context("standard output")
+}
+
+/// Shows the frames of an interface that were dropped last.
+///
+/// # Errors
+/// No daemon runs, it does not serve such an interface, or what is asked for cannot be written.
+pub fn dropped(options: &Drops) -> anyhow::Result<()> {
+    drops::show(NAME, options)
 }
 
 fn tell(warnings: &[Warning]) {

@@ -3,7 +3,8 @@
 //! The broker has read and checked everything that came from xenstore and owns the tap; the worker
 //! receives this and the open descriptors, and never looks anything up itself. Descriptors travel
 //! beside the message in this order: for each queue its tap queue, its event channel device and its
-//! grant device; then, if there is a control ring, its event channel device and its grant device.
+//! grant device; then, if there is a control ring, its event channel device and its grant device;
+//! last the board of the [ledger](crate::ledger).
 
 use ring_proto::DomId;
 use serde::{Deserialize, Serialize};

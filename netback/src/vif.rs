@@ -15,12 +15,14 @@ use ring_proto::netif::{Gso, Headroom, MulticastEdit, RxFeatures};
 use tracing::warn;
 
 use crate::carrier::Carrier;
-use crate::filter::Filter;
+use crate::filter::{Filter, Reason, Verdict};
+use crate::ledger::{Clerk, Denial, Page};
 use crate::limits::{Limits, MIN_BURST, packet_rate};
 use crate::multicast::{BROADCAST, Multicast, is_group};
 use crate::news::News;
 use crate::part::{self, Handles, Part};
 use crate::queue::Steer;
+use crate::samples::{Glimpse, Samples};
 use crate::scratch::{Pool, Scratch};
 use crate::spec::{Change, FrontendFeatures, OfferedFeatures, RateSpec, VifSpec};
 use crate::steering::Steering;
@@ -47,12 +49,14 @@ pub struct Vif {
     carrier: Carrier,
     /// Memory that frames pass through.
     pool: Arc<Pool>,
+    clerk: Clerk,
+    samples: Samples,
 }
 
 impl Vif {
     /// As the broker describes it.
     #[must_use]
-    pub fn new(spec: &VifSpec, pool: Arc<Pool>, now: Instant) -> Self {
+    pub fn new(spec: &VifSpec, pool: Arc<Pool>, clerk: Clerk, now: Instant) -> Self {
         Self {
             dom: spec.dom(),
             mtu: spec.mtu,
@@ -69,6 +73,8 @@ impl Vif {
             limits_in: Limits::new(spec.policy.limit_in, now),
             carrier: Carrier::default(),
             pool,
+            clerk,
+            samples: Samples::new(now),
         }
     }
 
@@ -193,6 +199,45 @@ impl Vif {
         self.filter.since(seen)
     }
 
+    /// What a queue counts where the broker sees it.
+    #[must_use]
+    pub fn page(&self, queue: u32) -> Page {
+        self.clerk
+            .page(usize::try_from(queue).unwrap_or(usize::MAX))
+    }
+
+    /// Notes what `filter` has decided about a frame.
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    pub(crate) fn note(
+        &self,
+        filter: &Filter,
+        verdict: Verdict,
+        seen: Glimpse<'_>,
+        page: &mut Page,
+        now: impl Fn() -> Instant,
+    ) -> Result<(), Reason> {
+        if let Some(rule) = verdict.rule() {
+            self.clerk.count_rule(rule);
+            if filter.logs(rule) {
+                self.samples.matched(rule, verdict.passes(), seen, now());
+            }
+        }
+        let Verdict::Drop(reason, rule) = verdict else {
+            return Ok(());
+        };
+        let denial = Denial {
+            direction: seen.direction,
+            reason,
+            rule,
+            len: seen.len,
+        };
+        page.remember(denial, seen.head);
+        self.samples.dropped(denial, seen.head, now());
+        Err(reason)
+    }
+
     /// A queue's guest has stopped receiving.
     pub(crate) fn note_stalled(&self, tap: &TapQueue) {
         if self.carrier.note_stalled(|on| plug(tap, on)) {
@@ -219,6 +264,7 @@ impl Vif {
             Change::XdpHeadroom(bytes) => self.headroom.store(*bytes, Ordering::Relaxed),
             Change::Policy(policy) => {
                 self.filter.say(Filter::new(policy, Instant::now()));
+                self.clerk.forget_rules();
                 self.limits_out.set(policy.limit_out);
                 self.limits_in.set(policy.limit_in);
             }
@@ -262,6 +308,7 @@ pub struct Vifs {
 struct Adopted {
     queues: Vec<(TapQueue, Handles)>,
     control: Option<Handles>,
+    clerk: Clerk,
 }
 
 impl Vifs {
@@ -287,7 +334,7 @@ impl Vifs {
 
     fn adopt(&self, fds: Vec<OwnedFd>, spec: &VifSpec) -> Result<Adopted, DeviceError> {
         let (got, queues) = (fds.len(), spec.queues.len());
-        let expected = 3 * queues + 2 * usize::from(spec.control.is_some());
+        let expected = 3 * queues + 2 * usize::from(spec.control.is_some()) + 1;
         if got != expected || queues == 0 {
             return Err(DeviceError::host(format!(
                 "{got} of {expected} descriptors came: this guest's worker may open too few (too \
@@ -295,9 +342,13 @@ impl Vifs {
             )));
         }
         let mut fds = fds.into_iter();
+        let board = fds.next_back();
+        let board = board.ok_or_else(|| DeviceError::host("no descriptors came"))?;
+        let clerk = Clerk::adopt(&board, queues).map_err(DeviceError::host)?;
         let mut adopted = Adopted {
             queues: Vec::with_capacity(queues),
             control: None,
+            clerk,
         };
         for _ in 0..queues {
             if let (Some(tap), Some(events), Some(grants)) = (fds.next(), fds.next(), fds.next()) {
@@ -332,7 +383,8 @@ impl Backend for Vifs {
             DeviceError::host(format!("the broker's description is malformed: {err}"))
         })?;
         let adopted = self.adopt(fds, &spec)?;
-        let vif = Arc::new(Vif::new(&spec, self.pool(&spec), Instant::now()));
+        let pool = self.pool(&spec);
+        let vif = Arc::new(Vif::new(&spec, pool, adopted.clerk, Instant::now()));
         let count = u32::try_from(spec.queues.len()).unwrap_or(u32::MAX);
         let steering = spec.control.map(|_| Steering::new(count));
         let steering = steering.transpose().map_err(DeviceError::host)?;

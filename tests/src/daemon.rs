@@ -229,12 +229,21 @@ impl Daemon {
     /// # Errors
     /// It fails; the text is what it says.
     pub fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(self.program.binary()?);
-        command.args(arguments).arg("--run-dir").arg(&self.run_dir);
-        let output = command.output().context("cannot run the program")?;
+        let output = self.client(arguments)?.output();
+        let output = output.context("cannot run the program")?;
         let told = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}", told.trim_end());
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The program, about to ask this daemon with these arguments.
+    ///
+    /// # Errors
+    /// It was not built.
+    pub fn client(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(self.program.binary()?);
+        command.args(arguments).arg("--run-dir").arg(&self.run_dir);
+        Ok(command)
     }
 
     /// The processes that serve a guest, from the records the daemon keeps.

@@ -9,9 +9,11 @@ use anyhow::{Context, bail, ensure};
 use clap::Parser as _;
 use netback::cli::{Cli, Command, PolicyCommand};
 use netback::config::Config;
+use netback::enforce::{Count, Counters};
 use netback::filter::Reason;
+use netback::inquiry::{Drops, Shown};
 use netback::policy::language::{Policies, Vif};
-use netback::policy::{Direction, VifPolicy};
+use netback::policy::{Direction, Mac, VifPolicy};
 use netback::trial;
 use pv_tests::spoof::{Site, matrix};
 
@@ -195,7 +197,10 @@ fn every_command_of_the_page_is_one() -> anyhow::Result<()> {
         let Part::Block(word, text) = part else {
             continue;
         };
-        ensure!(["toml", "text", "sh"].contains(&word.as_str()), "{word}");
+        ensure!(
+            ["toml", "text", "sh", "log"].contains(&word.as_str()),
+            "{word}"
+        );
         for line in text.lines().filter(|_| word == "sh") {
             let command = line.split('#').next().unwrap_or_default();
             Cli::try_parse_from(command.split_whitespace()).context(line.to_owned())?;
@@ -203,6 +208,37 @@ fn every_command_of_the_page_is_one() -> anyhow::Result<()> {
         }
     }
     ensure!(tried > 8, "{tried} commands");
+    Ok(())
+}
+
+/// The example of what `policy show` has counted.
+#[test]
+fn counters_look_as_the_page_has_them() -> anyhow::Result<()> {
+    let kernel = |packets, bytes| Count { packets, bytes };
+    let shown = Shown {
+        interface: "vif7.0".into(),
+        why: "an example".into(),
+        policy: VifPolicy::open(Mac([0; 6])),
+        kernel: Counters {
+            out: [("pass".to_owned(), kernel(40, 4210))].into(),
+            into: BTreeMap::new(),
+            rules: [(1, kernel(7, 420))].into(),
+        },
+        worker: Some(Drops {
+            out: [("ip".to_owned(), 12)].into(),
+            into: BTreeMap::new(),
+            rules: [(1, 7)].into(),
+        }),
+    };
+    let example = parts(PAGE).into_iter().find_map(|part| match part {
+        Part::Block(word, text) if word == "log" => Some(text),
+        _ => None,
+    });
+    let example = example.context("no example")?;
+    ensure!(
+        shown.to_string().ends_with(example.trim_end()),
+        "{shown}\n{example}"
+    );
     Ok(())
 }
 

@@ -10,7 +10,6 @@ use xenbus::{BackendPath, Store};
 
 use super::NetDriver;
 use crate::enforce::guard_port;
-use crate::inquiry::Shown;
 use crate::policy::VifPolicy;
 use crate::policy::language::Governed;
 use crate::tap::{TapError, TapName};
@@ -91,30 +90,6 @@ impl NetDriver {
         );
         info!("{told}");
         Ok(Answer::from(serde_json::Value::String(told)).and_look_again())
-    }
-
-    /// What governs an interface, and what became of its frames.
-    pub(super) fn show(
-        &self,
-        store: &mut Store,
-        arguments: &serde_json::Value,
-    ) -> Result<Answer, Refused> {
-        let wanted = arguments.as_str().unwrap_or_default();
-        let found = self.links.find(wanted);
-        let (device, name, policy) = found.ok_or_else(|| {
-            Refused::host(format!(
-                "there is no interface {wanted:?}: xen-netback status lists them"
-            ))
-        })?;
-        let governed = self.governed(store, &device)?;
-        let shown = Shown {
-            interface: name.as_str().to_owned(),
-            why: governed.why.to_string(),
-            policy: policy.clone(),
-            counters: self.governor.counters(name).map_err(Refused::host)?,
-        };
-        let shown = serde_json::to_value(&shown).map_err(Refused::host)?;
-        Ok(Answer::from(shown))
     }
 
     /// What governs the interface of a device, by what the toolstack says now.

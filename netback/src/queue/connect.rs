@@ -14,6 +14,7 @@ use super::nap::Nap;
 use super::rx::Rx;
 use super::tx::Tx;
 use super::{Queue, Steer};
+use crate::ledger::Page;
 use crate::metrics::Counters;
 use crate::spec::QueueSpec;
 use crate::tap::TapQueue;
@@ -32,6 +33,8 @@ pub struct QueueSetup {
     pub rings: QueueSpec,
     /// What it shares with the VIF's other queues.
     pub vif: Arc<Vif>,
+    /// Where it counts.
+    pub page: Page,
     /// If the guest has a control ring.
     pub steer: Option<Steer>,
     /// Written once when the queues shall end.
@@ -97,6 +100,7 @@ impl Queue {
             grants,
             rings,
             vif,
+            page,
             steer,
             stop,
         } = setup;
@@ -119,6 +123,7 @@ impl Queue {
             rx,
             tap,
             filter: vif.filter(),
+            page,
             vif,
             bell,
             stop,

@@ -44,6 +44,7 @@ pub use steer::Steer;
 use tx::Tx;
 
 use crate::filter::Filter;
+use crate::ledger::Page;
 use crate::metrics::Counters;
 use crate::scratch;
 use crate::sleep::{self, is_ready, until};
@@ -62,6 +63,7 @@ pub struct Queue {
     vif: Arc<Vif>,
     /// What the policy makes of frames, as of the last pass, and which change of it that is.
     filter: (u32, Arc<Filter>),
+    page: Page,
     /// Of the transmit and of the receive ring; one if the frontend has one for both.
     bell: Bell,
     stop: Arc<OwnedFd>,
@@ -109,6 +111,7 @@ impl QueueFault {
 struct Means<'a> {
     tap: &'a TapQueue,
     filter: &'a Filter,
+    page: &'a mut Page,
     /// Private memory, for this pass only.
     pages: &'a LocalPages,
     clock: &'a Clock,
@@ -148,7 +151,9 @@ impl Queue {
             if woken.event {
                 self.hear(&clock)?;
             }
-            woken = if self.pass(woken, &clock)? {
+            let more = self.pass(woken, &clock);
+            self.page.publish(&self.counters);
+            woken = if more? {
                 self.wait(Some(Timespec::default()))?
             } else if self.nap.is_dozing() {
                 self.wait(Timespec::try_from(nap::DOZE).ok())?
@@ -175,6 +180,7 @@ impl Queue {
         let mut means = Means {
             tap: &self.tap,
             filter: &self.filter.1,
+            page: &mut self.page,
             pages: &pages,
             clock,
             counters: &mut self.counters,

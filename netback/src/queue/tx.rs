@@ -14,8 +14,9 @@ use ring_proto::{DomId, Notify};
 use super::layout::{Layout, Run, overwrite, read_head};
 use super::outbox::{Outbox, Outgoing};
 use super::{Clock, Means, QueueFault};
-use crate::filter::{self, Reason};
+use crate::filter::Reason;
 use crate::policy::Direction;
+use crate::samples::Glimpse;
 use crate::vif::Vif;
 use crate::vnet::{self, VNET_LEN};
 
@@ -198,7 +199,7 @@ impl Tx {
     }
 
     /// Makes a packet that was copied ready to be sent.
-    fn judge(&self, parcel: &Parcel, means: &Means<'_>) -> Result<(), Refusal> {
+    fn judge(&self, parcel: &Parcel, means: &mut Means<'_>) -> Result<(), Refusal> {
         let copies = self.copies.get(parcel.copies.clone()).unwrap_or_default();
         if let Some(failed) = copies.iter().find(|copy| !copy.status.is_okay()) {
             let why = format!("a page of it could not be copied: {}", failed.status);
@@ -213,10 +214,18 @@ impl Tx {
         let mut head = [0; VNET_LEN + vnet::HEAD];
         let seen = read_head(means.pages, runs, &mut head)?;
         let head = head.get(VNET_LEN..seen).unwrap_or_default();
-        if !passes
-            && let filter::Verdict::Drop(reason, _) = means.filter.out(head, || means.clock.now())
-        {
-            return Err(Refusal::Denied(reason));
+        if !passes {
+            let (filter, clock) = (means.filter, means.clock);
+            let verdict = filter.out(head, || clock.now());
+            let seen = Glimpse {
+                direction: Direction::Out,
+                head,
+                len: parcel.len.into(),
+            };
+            let noted = self
+                .vif
+                .note(filter, verdict, seen, means.page, || clock.now());
+            noted.map_err(Refusal::Denied)?;
         }
         if is_plain {
             return Ok(overwrite(means.pages, runs, 0, &vnet::PLAIN)?);

@@ -2,6 +2,7 @@
 
 mod in_force;
 mod kernel;
+mod told;
 mod worker;
 
 use netback::policy::{Mac, Prefix, VifPolicy};

@@ -23,8 +23,9 @@ use stall::Stall;
 
 use super::steer::{Route, Steer};
 use super::{Clock, Means, QueueFault, sys};
-use crate::filter::Verdict;
 use crate::metrics::Counters;
+use crate::policy::Direction;
+use crate::samples::Glimpse;
 use crate::vif::Vif;
 use crate::vnet::{self, Pieces, ToGuest, VNET_LEN};
 
@@ -165,9 +166,19 @@ impl Rx {
             means.counters.rx_filtered += 1;
             return Ok(false);
         }
-        if let Verdict::Drop(reason, _) = means.filter.incoming(head, || means.clock.now()) {
-            means.counters.rx_denied[reason.index()] += 1;
-            return Ok(false);
+        if !means.filter.is_idle(Direction::In) {
+            let (filter, clock) = (means.filter, means.clock);
+            let verdict = filter.incoming(head, || clock.now());
+            let seen = Glimpse {
+                direction: Direction::In,
+                head,
+                len: held.len(),
+            };
+            let now = || clock.now();
+            if let Err(reason) = self.vif.note(filter, verdict, seen, means.page, now) {
+                means.counters.rx_denied[reason.index()] += 1;
+                return Ok(false);
+            }
         }
         let packets = vnet::packets(header, held.len());
         self.held_until = self.vif.charge_rx(held.len() as u64, packets);
