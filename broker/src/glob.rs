@@ -1,11 +1,14 @@
 //! Patterns of the configuration, for paths and for names.
 
-/// A pattern: `?` is one letter and `*` any number of them, neither of them a `/`; `**` is anything.
-/// There are no escapes, and letters that are not ASCII count as their bytes.
+/// A pattern: `?` is one letter and `*` any number of them, neither of them a `/` where there are
+/// components; `**` is anything. There are no escapes, and letters that are not ASCII count as their
+/// bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     text: String,
     parts: Vec<Part>,
+    /// What is between components, if there are any.
+    separator: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +61,19 @@ impl Glob {
         Self::name(text)
     }
 
-    /// Parses a pattern of names.
+    /// Parses a pattern of names without components, as those of guests.
+    ///
+    /// # Errors
+    /// The configuration's author can mend all.
+    pub fn whole(text: &str) -> Result<Self, GlobError> {
+        let glob = Self::name(text)?;
+        Ok(Self {
+            separator: None,
+            ..glob
+        })
+    }
+
+    /// Parses a pattern of names with components, as those of volumes.
     ///
     /// # Errors
     /// The configuration's author can mend all.
@@ -82,7 +97,11 @@ impl Glob {
             parts.push(part);
         }
         let text = text.to_owned();
-        Ok(Self { text, parts })
+        Ok(Self {
+            text,
+            parts,
+            separator: Some(b'/'),
+        })
     }
 
     /// Does the whole text match? The time is bounded by the product of both lengths, whatever is in
@@ -98,8 +117,8 @@ impl Glob {
             for (at, &part) in self.parts.iter().enumerate().filter(|(at, _)| before[*at]) {
                 match part {
                     Part::Byte(wanted) => after[at + 1] |= wanted == byte,
-                    Part::One => after[at + 1] |= byte != b'/',
-                    Part::Within => after[at] |= byte != b'/',
+                    Part::One => after[at + 1] |= self.separator != Some(byte),
+                    Part::Within => after[at] |= self.separator != Some(byte),
                     Part::Across => after[at] = true,
                 }
             }
@@ -166,6 +185,20 @@ mod tests {
         assert!(!web.matches(b"a-web-1") && !web.matches(b"web-1/2"));
         let volume = Glob::name("vg0/web-*").unwrap();
         assert!(volume.matches(b"vg0/web-1") && !volume.matches(b"vg1/web-1"));
+    }
+
+    #[test]
+    fn a_guests_name_has_no_components() {
+        for (pattern, name, expected) in [
+            ("web-*", "web-1/2", true),
+            ("web?1", "web/1", true),
+            ("*", "", true),
+            ("web-*", "xweb-1", false),
+            ("web", "web-1", false),
+        ] {
+            let glob = Glob::whole(pattern).unwrap();
+            assert_eq!(glob.matches(name.as_bytes()), expected, "{pattern} {name}");
+        }
     }
 
     #[test]

@@ -94,9 +94,9 @@ impl Driver for NetDriver {
     ) -> Result<Vec<Key<'static>>, Refused> {
         permit(&self.config.acl, store, device)?;
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
+        let governed = self.governor.govern(store, device, &wish)?;
         // The hotplug script, which runs at InitWait, looks for it.
         self.links.open(device, &wish)?;
-        let governed = self.governor.govern(store, device, &wish)?;
         // Before anybody brings the interface up.
         self.enforce(device, &governed.policy)?;
         let mut keys = features::before_rings(self.config.offered);
@@ -111,8 +111,8 @@ impl Driver for NetDriver {
         let offer = NetworkOffer::read(store, device, offered.limits())?;
         let offer = offered.agreed(offer);
         let gso_floor = self.config.gso_floor;
-        self.links.open(device, &wish)?;
         let governed = self.governor.govern(store, device, &wish)?;
+        self.links.open(device, &wish)?;
         self.guard(device, &governed.policy)?;
         let link = self.links.open(device, &wish)?;
         link.told = Some(Told {

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use broker::Refused;
 use broker::config::ConfigError;
+use broker::owner::Owner;
 use tracing::{error, info, warn};
-use xenbus::{BackendPath, Store, StoreError};
+use xenbus::{BackendPath, Store};
 
 use crate::enforce::{Counters, Kernel, NftError, Watch};
-use crate::guest::Guest;
 use crate::policy::VifPolicy;
 use crate::policy::language::{Governed, Policies, Warning};
 use crate::tap::TapName;
@@ -96,15 +96,20 @@ impl Governor {
     /// What governs an interface.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's; or a policy may be for it, and that is not known.
     pub(crate) fn govern(
         &self,
         store: &mut Store,
         device: &BackendPath,
         wish: &Wish,
-    ) -> Result<Governed, StoreError> {
-        let guest = Guest::read(store, device.frontend)?;
-        Ok(self.policies.govern(&wish.vif(device, guest)))
+    ) -> Result<Governed, Refused> {
+        let owner = if self.policies.ask_who() {
+            Owner::read(store, device.frontend)?
+        } else {
+            Owner::numbered(device.frontend)
+        };
+        let vif = wish.vif(device, owner);
+        self.policies.govern(&vif).map_err(Refused::host)
     }
 
     /// Has the kernel enforce `policy` on the interface `name`, from now on.

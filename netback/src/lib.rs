@@ -33,7 +33,7 @@
 //! - [`inquiry`], [`drops`]: what a running daemon can be asked; `trial` judges frames that are only
 //!   thought of
 //! - [`policy`]: what an interface may send and receive; its [`policy::language`] is what it is
-//!   written in, [`guest`] what it may ask of the guest, and [`filter`] judges frames by it;
+//!   written in, and [`filter`] judges frames by it;
 //!   [`enforce`] has the kernel do the same
 //! - [`metrics`]: what a queue counts; [`ledger`] is where the broker sees it, with the frames that
 //!   were dropped last; `samples`: what is logged of them
@@ -48,7 +48,6 @@ pub mod enforce;
 pub mod features;
 pub mod filter;
 pub mod governor;
-pub mod guest;
 pub mod hash;
 pub mod headers;
 pub mod inquiry;

@@ -5,9 +5,9 @@
 
 use std::net::IpAddr;
 
+use broker::owner::Owner;
 use xenbus::{BackendPath, Store, StoreError, decimal};
 
-use crate::guest::Guest;
 use crate::policy::language::Vif;
 use crate::policy::{Mac, Prefix, Vlan};
 use crate::spec::RateSpec;
@@ -87,11 +87,9 @@ impl Wish {
 
     /// What policies may ask for: this, and whose it is.
     #[must_use]
-    pub fn vif(&self, device: &BackendPath, guest: Guest) -> Vif {
+    pub fn vif(&self, device: &BackendPath, owner: Owner) -> Vif {
         Vif {
-            domain: guest.name,
-            uuid: guest.uuid,
-            domid: device.frontend.raw(),
+            owner,
             handle: device.devid,
             mac: Mac(self.mac),
             bridge: self.bridge.clone(),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use broker::owner::Owner;
 use clap::Parser as _;
 use netback::cli::{Cli, Command, PolicyCommand};
 use netback::config::Config;
@@ -16,6 +17,7 @@ use netback::policy::language::{Policies, Vif};
 use netback::policy::{Direction, Mac, VifPolicy};
 use netback::trial;
 use pv_tests::spoof::{Site, matrix};
+use ring_proto::DomId;
 
 const PAGE: &str = include_str!("../../docs/policy.md");
 const MANUAL: &str = include_str!("../../netback/src/policy/language.rs");
@@ -98,9 +100,10 @@ fn vif(text: &str) -> anyhow::Result<Vif> {
     let ip = keys.remove("ip").unwrap_or_default();
     let ip = ip.split_whitespace().map(str::parse);
     let found = Vif {
-        domain,
-        uuid: None,
-        domid: 7,
+        owner: Owner {
+            name: domain,
+            ..Owner::numbered(DomId::new(7))
+        },
         handle: 0,
         mac: keys.remove("mac").context("mac")?.parse()?,
         bridge: keys.remove("bridge").map(str::to_owned),
@@ -149,7 +152,7 @@ fn every_packet_of_the_page_gets_its_verdict() -> anyhow::Result<()> {
                 (policies, policy) = (read(&text)?, None);
             }
             Part::Block(word, text) if word == "text" => {
-                let governed = policies.govern(&vif(&text)?);
+                let governed = policies.govern(&vif(&text)?)?;
                 ensure!(
                     policies.iter().any(|p| p.name() == governed.policy.name),
                     "{text}: {}",
@@ -288,7 +291,7 @@ fn profiled(profile: &str, keys: &str) -> anyhow::Result<VifPolicy> {
          \"out\"\nprotocol = \"udp\"\naction = \"accept\"\n"
     );
     let someone = "name = \"x\"\nvif = [ \"mac=00:16:3e:5a:0b:07\" ]";
-    Ok(read(&text)?.govern(&vif(someone)?).policy)
+    Ok(read(&text)?.govern(&vif(someone)?)?.policy)
 }
 
 #[test]
@@ -319,7 +322,7 @@ fn every_default_is_what_holds() -> anyhow::Result<()> {
             let text = "[[policy]]\nname = \"p\"\n[[policy.rule]]\ndirection = \"out\"\nprotocol = \
                         \"udp\"\naction = \"accept\"\n";
             let someone = "name = \"x\"\nvif = [ \"mac=00:16:3e:5a:0b:07\" ]";
-            read(text)?.govern(&vif(someone)?).policy
+            read(text)?.govern(&vif(someone)?)?.policy
         },
         "locked is not what holds if no profile is said"
     );

@@ -127,7 +127,7 @@ impl Keys {
         let kind = dialect.kinds.iter().find(|kind| kind.key() == name);
         match name {
             "domain" => {
-                let glob = |text: &str| Glob::name(text).map_err(|error| error.to_string());
+                let glob = |text: &str| Glob::whole(text).map_err(|error| error.to_string());
                 self.domains = texts(name, value, glob).map_err(at)?;
             }
             "uuid" => self.uuids = texts(name, value, uuid).map_err(at)?,

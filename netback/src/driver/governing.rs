@@ -99,7 +99,7 @@ impl NetDriver {
         device: &BackendPath,
     ) -> Result<Governed, Refused> {
         let wish = Wish::read(store, device)?.map_err(Refused::host)?;
-        Ok(self.governor.govern(store, device, &wish)?)
+        self.governor.govern(store, device, &wish)
     }
 
     /// Somebody may have taken rules out of the kernel, or it may have refused them before: so it is

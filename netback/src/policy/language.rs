@@ -56,7 +56,6 @@
 
 mod doubts;
 mod entry;
-mod glob;
 mod govern;
 mod matching;
 mod network;
@@ -68,7 +67,6 @@ mod rules;
 mod section;
 mod settings;
 mod source;
-mod uuid;
 mod vif;
 mod vlan;
 
@@ -82,11 +80,10 @@ use broker::config::ConfigError;
 use toml::de::DeTable;
 
 pub use entry::Policy;
-pub use govern::{Governed, Why};
+pub use govern::{Doubt, Governed, Why};
 pub use matching::Matched;
 pub use profile::Profile;
 pub use source::{Origin, Warning};
-pub use uuid::{BadUuid, Uuid};
 pub use vif::Vif;
 
 use crate::config::DEFAULT_FILE;
@@ -143,9 +140,17 @@ impl Policies {
     }
 
     /// What governs an interface.
-    #[must_use]
-    pub fn govern(&self, vif: &Vif) -> Governed {
+    ///
+    /// # Errors
+    /// It depends on something that is not known.
+    pub fn govern(&self, vif: &Vif) -> Result<Governed, Doubt> {
         govern::govern(&self.0, vif)
+    }
+
+    /// Does any ask for more of a guest than its number?
+    #[must_use]
+    pub fn ask_who(&self) -> bool {
+        self.0.iter().any(|policy| policy.matching.asks_who())
     }
 
     /// In order.

@@ -1,11 +1,11 @@
 //! What policies go by: which files, and what the toolstack says of a guest.
 
 use anyhow::{Context, ensure};
-use netback::guest::Guest as Named;
+use broker::owner::Owner;
 use netback::policy::language::Policies;
 use netback::wish::Wish;
 use pv_tests::scene::Scene;
-use pv_tests::toolstack::backend_path;
+use pv_tests::toolstack::{NicLine, backend_path};
 use ring_proto::DomId;
 use xenbus::{BackendPath, Class, Permissions, State};
 
@@ -44,14 +44,14 @@ fn con_04_what_governs_is_the_toolstacks_and_not_the_guests() -> anyhow::Result<
         devid: line.handle,
     };
     let wish = Wish::read(store, &device)??;
-    let vif = wish.vif(&device, Named::read(store, domid)?);
+    let vif = wish.vif(&device, Owner::read(store, domid)?);
     let text = format!(
         "[[policy]]\nname = \"w\"\nmatch = {{ domain = \"web-1\", uuid = \"{UUID}\", \
          bridge = \"xenbr0\", domid = {domid}, handle = {} }}",
         line.handle
     );
     let (policies, _) = Policies::parse("policy.toml".as_ref(), &text)?;
-    let governed = policies.govern(&vif);
+    let governed = policies.govern(&vif)?;
     ensure!(governed.policy.name == "w", "{}", governed.why);
     ensure!(governed.policy.mac.0 == line.mac, "whose address?");
     let own = governed.policy.addresses.context("no guard")?.own;
@@ -59,26 +59,37 @@ fn con_04_what_governs_is_the_toolstacks_and_not_the_guests() -> anyhow::Result<
     Ok(())
 }
 
-/// As a driver domain sees guests.
+/// As a driver domain sees guests: no interface is served by less than what may be meant for it.
 #[test]
-fn con_04_a_guest_whose_name_may_not_be_read_has_none() -> anyhow::Result<()> {
-    let mut scene = Scene::networked_without_daemon("")?;
-    let (guest, reader) = (scene.guest()?, scene.guest()?);
-    let domid = guest.domid();
+fn con_04_a_guest_whose_name_may_not_be_read_is_refused_where_it_matters() -> anyhow::Result<()> {
+    let config = "\n[[policy]]\nname = \"web\"\nmatch = { domain = \"web-*\", handle = 0 }\n";
+    let mut scene = Scene::networked(config)?;
+    let guest = scene.guest()?;
+    let (domid, line) = (guest.domid(), nic(1));
+    let home = format!("/local/domain/{domid}");
+    // What the guest could have written itself is nobody's word.
+    let name = format!("{home}/name");
     let store = scene.toolstack().store();
-    for key in ["name", "vm"] {
-        let path = format!("/local/domain/{domid}/{key}");
-        store.write(&path, format!("/vm/{UUID}"))?;
-        let private = Permissions::private(DomId::new(0)).readable_by(domid);
-        store.set_permissions(&path, &private)?;
-    }
-    let known = Named::read(store, domid)?;
-    ensure!(known.uuid.is_some() && known.name.is_some(), "{known:?}");
-    let hidden = Named::read(&mut reader.store()?, domid)?;
-    ensure!(hidden == Named::default(), "{hidden:?}");
-    let gone = Named::read(store, DomId::new(99))?;
-    ensure!(gone == Named::default(), "{gone:?}");
-    Ok(())
+    store.write(&name, "db-1")?;
+    let own = Permissions::private(domid);
+    store.set_permissions(&name, &own)?;
+    scene.toolstack().write_nic_keys(domid, &line)?;
+    let refused = scene
+        .daemon()?
+        .wait_log("policy \"web\" of ")
+        .context("it is served")?;
+    ensure!(refused.contains("name is not known"), "{refused}");
+    let tap = line.interface(domid);
+    ensure!(!scene.network()?.has(&tap)?, "{tap} is there");
+    // Another handle is nobody's in doubt.
+    let other = NicLine::new(1, line.mac);
+    scene.toolstack().write_nic_keys(domid, &other)?;
+    let ready = [State::InitWait];
+    scene
+        .toolstack()
+        .wait_backend(domid, other.device(), &ready)?;
+    ensure!(scene.network()?.has(&other.interface(domid))?, "no tap");
+    scene.no_wrong_done()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::entry::Policy;
-use super::matching::Matched;
+use super::matching::{Fit, Matched};
 use super::profile::Profile;
 use super::source::Origin;
 use super::vif::Vif;
@@ -22,6 +22,22 @@ pub struct Governed {
     pub network: Option<Network>,
     /// Why this policy.
     pub why: Why,
+}
+
+/// Nothing governs an interface yet: a policy may be for it, and comes before the one that is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "policy {name:?} of {origin} may be for this interface, but {unknown}: have it readable here (a \
+     driver domain may not read it unless dom0 lets it), or match what is known (domid, mac, bridge, \
+     handle)"
+)]
+pub struct Doubt {
+    /// Where the policy is.
+    pub origin: Origin,
+    /// What it is called.
+    pub name: String,
+    /// What is not known.
+    pub unknown: &'static str,
 }
 
 /// Why a policy governs an interface.
@@ -50,10 +66,24 @@ const BURST: u64 = 128 << 10;
 const SECOND_US: u128 = 1_000_000;
 
 /// What the first of `policies` that fits says, or what goes without one.
-pub(super) fn govern(policies: &[Policy], vif: &Vif) -> Governed {
-    let fitting = policies
-        .iter()
-        .find_map(|policy| Some((policy, policy.matching.of(vif)?)));
+pub(super) fn govern(policies: &[Policy], vif: &Vif) -> Result<Governed, Doubt> {
+    let mut fitting = None;
+    for policy in policies {
+        match policy.matching.of(vif) {
+            Fit::No => {}
+            Fit::Yes(matched) => {
+                fitting = Some((policy, matched));
+                break;
+            }
+            Fit::Perhaps(unknown) => {
+                return Err(Doubt {
+                    origin: policy.origin.clone(),
+                    name: policy.name().to_owned(),
+                    unknown,
+                });
+            }
+        }
+    }
     let (mut policy, says_vlan, network, why) = match fitting {
         Some((policy, matched)) => {
             let why = Why::Fits {
@@ -80,12 +110,12 @@ pub(super) fn govern(policies: &[Policy], vif: &Vif) -> Governed {
         policy.vlan = vlan.clone();
     }
     let rate = slower(vif.rate, &mut policy.limit_out);
-    Governed {
+    Ok(Governed {
         policy,
         rate,
         network,
         why,
-    }
+    })
 }
 
 /// The slower of both, which becomes the policy's as well if it has one.

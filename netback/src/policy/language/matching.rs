@@ -3,10 +3,10 @@
 use std::fmt;
 
 use broker::config::ConfigError;
+use broker::glob::Glob;
+use broker::owner::parse_uuid;
 
-use super::glob::Glob;
 use super::section::{Item, Section};
-use super::uuid::Uuid;
 use super::vif::Vif;
 use crate::policy::Mac;
 
@@ -19,6 +19,21 @@ pub(super) struct Matching {
     mac: Vec<Mac>,
     bridge: Vec<String>,
     handle: Vec<u32>,
+}
+
+/// A guest's, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Uuid(String);
+
+/// Is a policy for an interface?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// These keys say so.
+    Yes(Vec<Matched>),
+    /// Some key says no.
+    No,
+    /// It depends on this, which is not known.
+    Perhaps(&'static str),
 }
 
 /// A key of `match` that an interface fits.
@@ -45,10 +60,13 @@ impl Matching {
         let section = item.table(&KEYS, form)?;
         let found = Self {
             domain: list(section, "domain", |item| {
-                text(item).map(|text| Glob::new(&text))
+                Glob::whole(&text(item)?).map_err(|error| item.wrong(&error.to_string()))
             })?,
             uuid: list(section, "uuid", |item| {
-                item.parsed("write a UUID in quotes, as xl list -v shows it")
+                const REMEDY: &str =
+                    "is no UUID: write it as xl list -v shows it, 8-4-4-4-12 hexadecimal digits";
+                let uuid = item.text().and_then(parse_uuid);
+                uuid.map(Uuid).ok_or_else(|| item.wrong(REMEDY))
             })?,
             domid: list(section, "domid", |item| item.number(0, DOMID_MAX))?,
             mac: list(section, "mac", |item| {
@@ -68,51 +86,80 @@ impl Matching {
         *self == Self::default()
     }
 
-    /// The keys that make an interface fit; `None` if it does not.
-    pub(super) fn of(&self, vif: &Vif) -> Option<Vec<Matched>> {
-        let (name, bridge) = (vif.domain.as_deref(), vif.bridge.as_deref());
-        let verdicts = [
-            fit(KEYS[0], &self.domain, name, |glob| {
-                glob.matches(name.unwrap_or_default())
+    /// Does it ask for more of a guest than its number?
+    pub(super) const fn asks_who(&self) -> bool {
+        !self.domain.is_empty() || !self.uuid.is_empty()
+    }
+
+    /// Is the policy for this interface?
+    pub(super) fn of(&self, vif: &Vif) -> Fit {
+        let owner = &vif.owner;
+        let (domid, bridge) = (owner.domid.raw(), vif.bridge.as_deref());
+        // No toolstack leaves a guest without name and UUID.
+        let known = |has: Option<&str>, what| has.map(str::to_owned).ok_or(what);
+        let name = known(owner.name.as_deref(), "its guest's name is not known");
+        let uuid = known(owner.uuid.as_deref(), "its guest's UUID is not known");
+        let keys = [
+            fit(KEYS[0], &self.domain, name, |glob, name| {
+                glob.matches(name.as_bytes())
             }),
-            fit(KEYS[1], &self.uuid, vif.uuid, |uuid| {
-                Some(*uuid) == vif.uuid
-            }),
-            fit(KEYS[2], &self.domid, Some(vif.domid), |domid| {
-                *domid == vif.domid
-            }),
-            fit(KEYS[3], &self.mac, Some(vif.mac), |mac| *mac == vif.mac),
-            fit(KEYS[4], &self.bridge, bridge, |name| {
-                Some(name.as_str()) == bridge
-            }),
-            fit(KEYS[5], &self.handle, Some(vif.handle), |handle| {
-                *handle == vif.handle
-            }),
+            fit(KEYS[1], &self.uuid, uuid, |uuid, has| uuid.0 == *has),
+            fit(KEYS[2], &self.domid, Ok(domid), PartialEq::eq),
+            fit(KEYS[3], &self.mac, Ok(vif.mac), PartialEq::eq),
+            // One that is not bridged is on none.
+            fit(
+                KEYS[4],
+                &self.bridge,
+                Ok(bridge.unwrap_or_default()),
+                |name, has| name == has,
+            ),
+            fit(KEYS[5], &self.handle, Ok(vif.handle), PartialEq::eq),
         ];
-        let verdicts: Option<Vec<_>> = verdicts.into_iter().collect();
-        Some(verdicts?.into_iter().flatten().collect())
+        // A key that says no decides, whatever is not known.
+        let mut matched = Vec::new();
+        let mut unknown = None;
+        for key in keys {
+            match key {
+                Key::Absent => {}
+                Key::Fits(fits) => matched.push(fits),
+                Key::Fails => return Fit::No,
+                Key::Unknown(what) => unknown = unknown.or(Some(what)),
+            }
+        }
+        unknown.map_or(Fit::Yes(matched), Fit::Perhaps)
     }
 }
 
-/// `None`: it does not fit. `Some(None)`: the key is not there.
-///
-/// What the interface does not have, or what is not known of it, fits nothing, not even `*`.
+/// What one key says.
+enum Key {
+    /// It is not there.
+    Absent,
+    Fits(Matched),
+    Fails,
+    Unknown(&'static str),
+}
+
 fn fit<T: Shown, H: fmt::Display>(
     key: &'static str,
     wanted: &[T],
-    has: Option<H>,
-    fits: impl Fn(&T) -> bool,
-) -> Option<Option<Matched>> {
+    has: Result<H, &'static str>,
+    fits: impl Fn(&T, &H) -> bool,
+) -> Key {
     if wanted.is_empty() {
-        return Some(None);
+        return Key::Absent;
     }
-    let has = has?;
-    let found = wanted.iter().find(|wanted| fits(wanted))?;
-    Some(Some(Matched {
-        key,
-        has: has.to_string(),
-        wanted: found.shown(),
-    }))
+    let has = match has {
+        Ok(has) => has,
+        Err(what) => return Key::Unknown(what),
+    };
+    let found = wanted.iter().find(|wanted| fits(wanted, &has));
+    found.map_or(Key::Fails, |found| {
+        Key::Fits(Matched {
+            key,
+            has: has.to_string(),
+            wanted: found.shown(),
+        })
+    })
 }
 
 fn list<T>(
@@ -151,7 +198,7 @@ impl Shown for String {
 
 impl Shown for Uuid {
     fn shown(&self) -> String {
-        format!("\"{self}\"")
+        format!("\"{}\"", self.0)
     }
 }
 

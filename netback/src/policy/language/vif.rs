@@ -1,18 +1,15 @@
 //! An interface, as far as policies ask for it.
 
-use super::uuid::Uuid;
+use broker::owner::Owner;
+
 use crate::policy::{Mac, Prefix, Vlan};
 use crate::spec::RateSpec;
 
 /// What the toolstack says of an interface. No guest can write any of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vif {
-    /// The domain's name, if it is known.
-    pub domain: Option<String>,
-    /// The domain's UUID, if it is known.
-    pub uuid: Option<Uuid>,
-    /// The domain's number.
-    pub domid: u16,
+    /// The guest.
+    pub owner: Owner,
     /// The interface's number among those of its domain.
     pub handle: u32,
     /// The guest's own address.

@@ -1,13 +1,14 @@
 //! How policies say what the hotplug script is to do.
 
+use broker::owner::Owner;
+use ring_proto::DomId;
+
 use super::*;
 use crate::policy::network::Mode;
 
 fn vif() -> Vif {
     Vif {
-        domain: None,
-        uuid: None,
-        domid: 5,
+        owner: Owner::numbered(DomId::new(5)),
         handle: 0,
         mac: Mac([0, 0x16, 0x3e, 0, 0, 1]),
         bridge: None,
@@ -19,7 +20,7 @@ fn vif() -> Vif {
 
 fn governed(keys: &str) -> Governed {
     let (policies, _) = Policies::parse(Path::new("x"), &with(keys)).unwrap();
-    policies.govern(&vif())
+    policies.govern(&vif()).unwrap()
 }
 
 #[test]
