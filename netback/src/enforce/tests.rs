@@ -9,6 +9,7 @@ mod frames;
 mod kernel;
 mod live;
 mod merge;
+mod own_host;
 mod ports;
 mod text;
 

@@ -7,8 +7,10 @@ mod strangers;
 mod tags;
 mod tcp;
 
-use anyhow::Context;
-use pv_tests::frontend::netfront::frame::{Cut, SHORTEST, Segment, Sum, numbered, tcp_flag};
+use anyhow::{Context, ensure};
+use pv_tests::frontend::netfront::frame::{
+    Cut, SHORTEST, Segment, Sum, number_of, numbered, tcp_flag,
+};
 use pv_tests::frontend::netfront::wire::HOST;
 use pv_tests::frontend::netfront::{NetShape, Netfront, Packet, Traffic, Wire};
 use pv_tests::network::Peer;
@@ -201,6 +203,42 @@ fn ring_indices_pass_their_end() -> anyhow::Result<()> {
     told.with_context(|| scene.told())?;
     wire.front.close()?;
     scene.no_wrong_done()
+}
+
+/// NET-27: what went through the same memory before is in no frame, and behind none. A buffer that is
+/// written to outside of its frame is an error of every test.
+#[test]
+fn net_27_a_short_frame_has_nothing_of_the_long_one_before() -> anyhow::Result<()> {
+    const SECRET: u8 = 0x5e;
+    with_wire(&NicLine::new(0, MAC), &[NetShape::LINUX], |wire| {
+        wire.forget()?;
+        for len in [SHORTEST, 23, 42, 59, 60, 61, 1514] {
+            for (to, from) in [(HOST, MAC), (MAC, HOST)] {
+                let mut long = numbered(to, from, 1, 1514);
+                let body = long.get_mut(SHORTEST..).context("it is short")?;
+                body.fill(SECRET);
+                let short = numbered(to, from, 2, len);
+                for frame in [&long, &short] {
+                    let got = if from == MAC {
+                        let packet = Packet {
+                            bytes: frame,
+                            cuts: &Cut::pages(frame.len()),
+                            flags: 0,
+                            extras: &[],
+                        };
+                        ensure!(wire.answer(0, &packet)? == 0, "it is not sent");
+                        wire.peer.take()?.context("nothing came out")?.bytes
+                    } else {
+                        wire.peer.send(frame)?;
+                        let number = number_of(frame);
+                        wire.next(0, |got| number_of(&got.bytes) == number)?.bytes
+                    };
+                    ensure!(got == *frame, "{len} bytes: {got:x?}");
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
 #[test]
