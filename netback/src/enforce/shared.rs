@@ -102,7 +102,12 @@ fn follow(table: &mut Table, policy: &VifPolicy, direction: Direction) {
     let mut lines = vec![
         flow("original", original),
         flow("reply", reply),
-        format!("ct state invalid {}", table.drop(&format!("{way}-invalid"))),
+        // Nobody has tracked what is no IP packet, and of the host's own, as its answers to ARP, conntrack
+        // does not even say so.
+        format!(
+            "meta protocol {{ ip, ip6 }} ct state invalid {}",
+            table.drop(&format!("{way}-invalid"))
+        ),
         // Rules that open flows are about the first packet's direction.
         format!(
             "ct direction reply goto {}",

@@ -17,8 +17,9 @@ pub(super) const FLOWS: Scenario = Scenario {
         let stage = Stage::set(dom0, TENANT)?;
         govern(dom0, &with_rules(7000))?;
         stage.address(dom0)?;
-        listen(dom0, &stage, 7000)?;
-        listen(dom0, &stage, 7001)?;
+        for port in [7000, 7001] {
+            stage.neighbour.sh(dom0, &listener(port), LIMIT)?;
+        }
         ensure!(
             asks(dom0, &stage, 7000)?,
             "no answer from the port that is allowed\n{}",
@@ -44,6 +45,40 @@ pub(super) const FLOWS: Scenario = Scenario {
         // What was lost is sent again.
         ensure!(says(dom0, &stage, "two")?, "the flow was ended, not held");
         stage.attacker.sh(dom0, "kill $(cat /run/talk)", LIMIT)?;
+        stage.no_address(dom0)?;
+        govern(dom0, TENANT)
+    },
+};
+
+pub(super) const HOST: Scenario = Scenario {
+    name: "policy-host",
+    about: "stateful rules hold between a guest and the host on its bridge, both ways",
+    holds_for_kernel: false,
+    run: |dom0| {
+        let stage = Stage::set(dom0, TENANT)?;
+        stage.address(dom0)?;
+        dom0.sh("ip address replace 10.80.0.1/24 dev lanp")?;
+        for port in [7000, 7001] {
+            dom0.sh(&listener(port))?;
+        }
+        govern(dom0, &with_rules_to("10.80.0.1", 7000))?;
+        for (port, answers) in [(7000, true), (7001, false)] {
+            let ask = format!("{}:{port}", "10.80.0.1");
+            let said = stage.attacker.run(dom0, &question(&ask), LIMIT)?;
+            ensure!(
+                (said.stdout.trim() == "hello") == answers,
+                "{ask}: {}\n{}",
+                said.last_words(),
+                stage.told(dom0)?
+            );
+        }
+        stage.attacker.sh(dom0, &listener(7000), LIMIT)?;
+        let said = dom0.run(&question("10.80.0.11:7000"), LIMIT)?;
+        ensure!(
+            said.stdout.trim() != "hello",
+            "the host gets in, which no rule allows"
+        );
+        dom0.sh("ip address del 10.80.0.1/24 dev lanp")?;
         stage.no_address(dom0)?;
         govern(dom0, TENANT)
     },
@@ -85,6 +120,10 @@ echo $! > /run/talk";
 
 /// The attacker may open flows to that port of the neighbour, and nobody may open any to it.
 fn with_rules(port: u16) -> String {
+    with_rules_to("10.80.0.12", port)
+}
+
+fn with_rules_to(remote: &str, port: u16) -> String {
     format!(
         r#"
 [[policy]]
@@ -98,11 +137,24 @@ default-in = "drop"
 [[policy.rule]]
 direction = "out"
 protocol = "tcp"
-remote = "10.80.0.12"
+remote = "{remote}"
 ports = {port}
 action = "accept"
 "#
     )
+}
+
+/// A script that repeats what is said to it at a port.
+fn listener(port: u16) -> String {
+    format!(
+        "setsid socat TCP4-LISTEN:{port},fork,reuseaddr SYSTEM:cat < /dev/null > /dev/null 2>&1 &\n\
+         for _ in $(seq 100); do grep -q ':{port:04X} ' /proc/net/tcp && exit; sleep 0.1; done; exit 1"
+    )
+}
+
+/// A script that prints what an address repeats, if it does.
+fn question(address: &str) -> String {
+    format!("echo hello | socat -t 10 - TCP4:{address},connect-timeout=6 2>&1")
 }
 
 fn in_vlans(own: u16, beside: u16) -> String {
@@ -127,32 +179,17 @@ fn govern(dom0: &mut Dom0, config: &str) -> anyhow::Result<()> {
     dom0.sh("xen-netback policy reload").map(drop)
 }
 
-/// Has the neighbour repeat what is said to it at a port.
-fn listen(dom0: &mut Dom0, stage: &Stage, port: u16) -> anyhow::Result<()> {
-    let hex = format!("{port:04X}");
-    let script = format!(
-        "setsid socat TCP4-LISTEN:{port},fork,reuseaddr SYSTEM:cat < /dev/null > /dev/null 2>&1 &\n\
-         for _ in $(seq 100); do grep -q ':{hex} ' /proc/net/tcp && exit; sleep 0.1; done; exit 1"
-    );
-    stage.neighbour.sh(dom0, &script, LIMIT).map(drop)
-}
-
-/// Whether that port answers the attacker.
+/// Whether that port of the neighbour answers the attacker.
 fn asks(dom0: &mut Dom0, stage: &Stage, port: u16) -> anyhow::Result<bool> {
-    let script =
-        format!("echo hello | socat -t 10 - TCP4:10.80.0.12:{port},connect-timeout=6 2>&1");
-    let said = stage.attacker.run(dom0, &script, LIMIT)?;
-    Ok(said.stdout.trim() == "hello")
+    let ask = question(&format!("10.80.0.12:{port}"));
+    Ok(stage.attacker.run(dom0, &ask, LIMIT)?.stdout.trim() == "hello")
 }
 
 /// Whether the neighbour can open a flow to the attacker.
 fn is_asked(dom0: &mut Dom0, stage: &Stage) -> anyhow::Result<bool> {
-    let listen =
-        "setsid socat TCP4-LISTEN:7000,fork,reuseaddr SYSTEM:cat < /dev/null > /dev/null 2>&1 &
-         for _ in $(seq 100); do grep -q ':1B58 ' /proc/net/tcp && exit; sleep 0.1; done; exit 1";
-    stage.attacker.sh(dom0, listen, LIMIT)?;
-    let ask = "echo hello | socat -t 10 - TCP4:10.80.0.11:7000,connect-timeout=6 2>&1";
-    Ok(stage.neighbour.run(dom0, ask, LIMIT)?.stdout.trim() == "hello")
+    stage.attacker.sh(dom0, &listener(7000), LIMIT)?;
+    let ask = question("10.80.0.11:7000");
+    Ok(stage.neighbour.run(dom0, &ask, LIMIT)?.stdout.trim() == "hello")
 }
 
 /// Whether what the attacker says comes back, within the time of a few retransmissions.

@@ -22,6 +22,7 @@ pub(super) const ALL: &[Scenario] = &[
     STEADY,
     RELOADS,
     between::FLOWS,
+    between::HOST,
     between::VLANS,
     DEAD_BROKER,
     DEAD_WORKER,
