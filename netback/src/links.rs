@@ -49,6 +49,17 @@ pub(crate) struct Told {
     pub(crate) policy: VifPolicy,
 }
 
+impl Link {
+    /// Is its bridge port, if it has one by now, set as a policy says?
+    pub(crate) fn is_guarded_by(&self, policy: &VifPolicy) -> bool {
+        match &self.guarded {
+            _ if self.told.is_none() => true,
+            Some(guarded) => guarded == policy,
+            None => policy.is_open(),
+        }
+    }
+}
+
 impl Links {
     /// None yet; new ones keep so many frames for guests that do not receive them.
     pub(crate) fn new(queue_length: u32) -> Self {

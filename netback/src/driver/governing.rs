@@ -139,9 +139,12 @@ impl NetDriver {
         let Some(link) = self.links.get(device) else {
             return wanted;
         };
-        let Some((_, held)) = link.governed.clone().filter(|(_, held)| *held != wanted) else {
+        let Some((_, held)) = link.governed.clone() else {
             return wanted;
         };
+        if held == wanted && link.is_guarded_by(&wanted) {
+            return wanted;
+        }
         if link.refused_until.is_some_and(|until| now < until) {
             return held;
         }
