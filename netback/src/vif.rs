@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ pub struct Vif {
     filter: News<Filter>,
     limits_out: Limits,
     limits_in: Limits,
+    /// How often any of these rates was set.
+    rates_set: AtomicU32,
     carrier: Carrier,
     /// Memory that frames pass through.
     pool: Arc<Pool>,
@@ -71,6 +73,7 @@ impl Vif {
             filter: News::new(Filter::new(&spec.policy, now)),
             limits_out: Limits::new(spec.policy.limit_out, now),
             limits_in: Limits::new(spec.policy.limit_in, now),
+            rates_set: AtomicU32::new(0),
             carrier: Carrier::default(),
             pool,
             clerk,
@@ -189,6 +192,11 @@ impl Vif {
         self.limits_in.charge(bytes, packets, Instant::now())
     }
 
+    /// Another number whenever a rate was set: who was held back by the old one may not be any more.
+    pub(crate) fn rates_set(&self) -> u32 {
+        self.rates_set.load(Ordering::Acquire)
+    }
+
     /// What the policy makes of a frame, now.
     pub(crate) fn filter(&self) -> (u32, Arc<Filter>) {
         self.filter.now()
@@ -259,7 +267,10 @@ impl Vif {
     /// Takes over what has changed.
     pub fn change(&self, change: &Change) {
         match change {
-            Change::Rate(spec) => self.rate.set(spec.and_then(rate)),
+            Change::Rate(spec) => {
+                self.rate.set(spec.and_then(rate));
+                self.rates_set.fetch_add(1, Ordering::Release);
+            }
             Change::MulticastControl(on) => self.filters.store(*on, Ordering::Relaxed),
             Change::XdpHeadroom(bytes) => self.headroom.store(*bytes, Ordering::Relaxed),
             Change::Policy(policy) => {
@@ -267,6 +278,7 @@ impl Vif {
                 self.clerk.forget_rules();
                 self.limits_out.set(policy.limit_out);
                 self.limits_in.set(policy.limit_in);
+                self.rates_set.fetch_add(1, Ordering::Release);
             }
         }
     }

@@ -124,6 +124,7 @@ impl Queue {
             tap,
             filter: vif.filter(),
             page,
+            rates: vif.rates_set(),
             vif,
             bell,
             stop,

@@ -64,6 +64,8 @@ pub struct Queue {
     /// What the policy makes of frames, as of the last pass, and which change of it that is.
     filter: (u32, Arc<Filter>),
     page: Page,
+    /// Which rates its guest may be held back by.
+    rates: u32,
     /// Of the transmit and of the receive ring; one if the frontend has one for both.
     bell: Bell,
     stop: Arc<OwnedFd>,
@@ -177,6 +179,11 @@ impl Queue {
         if let Some(news) = self.vif.filter_since(self.filter.0) {
             self.filter = news;
         }
+        if self.rates != self.vif.rates_set() {
+            self.rates = self.vif.rates_set();
+            self.tx.release();
+            self.rx.release();
+        }
         let mut means = Means {
             tap: &self.tap,
             filter: &self.filter.1,
@@ -236,7 +243,9 @@ impl Queue {
     /// When to look again without being woken.
     fn deadline(&self) -> Option<Instant> {
         let (tx, rx) = (self.tx.held_until(), self.rx.held_until());
-        let all = [self.bell.due(), tx, rx, self.rx.look_at()];
+        // A rate that is set anew wakes nobody.
+        let held = tx.or(rx).map(|_| Instant::now() + HELD_LOOK);
+        let all = [self.bell.due(), tx, rx, held, self.rx.look_at()];
         all.into_iter().flatten().min()
     }
 
@@ -282,6 +291,9 @@ impl Queue {
         })
     }
 }
+
+/// How often a queue that is held back looks whether it still is.
+const HELD_LOOK: Duration = Duration::from_secs(1);
 
 /// The most that [`ticks`] is behind.
 const TICK: Duration = Duration::from_millis(10);

@@ -277,6 +277,11 @@ impl Tx {
         self.taken
     }
 
+    /// Rates have changed: the next packet tells whether the guest is held back.
+    pub(super) const fn release(&mut self) {
+        self.held_until = None;
+    }
+
     /// When the guest may transmit again.
     pub(super) const fn held_until(&self) -> Option<Instant> {
         self.held_until

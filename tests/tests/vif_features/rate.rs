@@ -246,6 +246,18 @@ fn released(stage: &mut Stage) -> anyhow::Result<()> {
     }
 }
 
+/// By a rate at which one frame takes minutes.
+#[test]
+fn a_guest_that_is_held_back_for_long_is_not_when_its_rate_is_lifted() -> anyhow::Result<()> {
+    let mut limited = nic();
+    limited.rate = Some((10, 1_000_000));
+    let mut stage = Stage::set(limited, NetShape::LINUX)?;
+    hold(&mut stage)?;
+    set_rate(&mut stage, None)?;
+    released(&mut stage)?;
+    stage.clear()
+}
+
 /// What waits for the rate is nothing that was asked for: ringing for it is ringing for nothing.
 #[test]
 fn rng_05_a_guest_that_is_held_back_is_not_heard_for_ringing() -> anyhow::Result<()> {

@@ -349,6 +349,11 @@ impl Rx {
         self.held_until.is_some()
     }
 
+    /// Rates have changed: the next frame tells whether the guest is held back.
+    pub(super) const fn release(&mut self) {
+        self.held_until = None;
+    }
+
     /// When the guest may receive again.
     pub(super) const fn held_until(&self) -> Option<Instant> {
         self.held_until
