@@ -152,6 +152,7 @@ impl Driver for BlockDriver {
         &[control::Command {
             name: RELOAD,
             right: Right::Operator,
+            changes: true,
         }]
     }
 

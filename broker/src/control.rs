@@ -70,12 +70,14 @@ pub struct Command {
     pub name: &'static str,
     /// Who may.
     pub right: Right,
+    /// It changes something: it is logged, and if it fails, all devices are looked at again.
+    pub changes: bool,
 }
 
 /// Who may give a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// Whoever may open the socket: it tells, and changes nothing.
+    /// Whoever may open the socket: it tells nothing secret, and changes nothing.
     Anyone,
     /// Root and members of the socket's group.
     Operator,

@@ -27,15 +27,18 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: RELOAD,
         right: Right::Operator,
+        changes: true,
     },
     Command {
         name: SHOW,
         right: Right::Anyone,
+        changes: false,
     },
     // Frames have secrets in them.
     Command {
         name: DROPS,
         right: Right::Operator,
+        changes: false,
     },
 ];
 

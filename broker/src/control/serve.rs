@@ -9,7 +9,7 @@ use serde_json::Value;
 use xenbus::Phase;
 
 use super::socket::Asked;
-use super::{Answer, Command, DeviceStatus, Reply, Right, STATUS, Status};
+use super::{Answer, Command, DeviceStatus, Reply, STATUS, Status};
 use crate::device::{Device, Hold, printable};
 use crate::driver::{Driver, Refused};
 use crate::supervisor::Supervisor;
@@ -40,15 +40,15 @@ impl<D: Driver> Supervisor<D> {
         };
         if !self.control.may(asked, command.right) {
             return Err(format!(
-                "{name} changes something: it is for root and members of the socket's group"
+                "{name} is for root and members of the socket's group"
             ));
         }
-        if command.right == Right::Operator {
+        if command.changes {
             tracing::info!("told to {name}");
         }
         let done = self.driver.control(&mut self.store, &asked.request);
         // What was changed before something failed has changed.
-        let may_have_changed = command.right == Right::Operator;
+        let may_have_changed = command.changes;
         if done
             .as_ref()
             .map_or(may_have_changed, |done| done.look_again)
