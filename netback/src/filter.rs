@@ -174,6 +174,12 @@ impl Filter {
         self.incoming.judge(&packet, &now)
     }
 
+    /// How many rules the policy has.
+    #[must_use]
+    pub const fn rules(&self) -> usize {
+        self.logged.len()
+    }
+
     /// Is a sample of what this rule decides about to be logged?
     #[must_use]
     pub fn logs(&self, rule: usize) -> bool {

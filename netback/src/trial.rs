@@ -127,23 +127,15 @@ fn first_of(protocol: u8, ends: Ends, (to, from): ([u8; 6], [u8; 6])) -> Vec<u8>
 #[must_use]
 pub fn judge(policy: &VifPolicy, direction: Direction, frame: &[u8]) -> Told {
     let now = Instant::now();
-    // The kernel judges what follows flows, by the same rules, and rejects; only that it tells so is
-    // different from dropping.
-    let drops = |action| match action {
-        Action::Reject => Action::Drop,
-        other => other,
-    };
+    // The kernel judges what follows flows, by the same rules.
     let stateless = |rule: &Rule| Rule {
         stateful: false,
-        action: drops(rule.action),
         ..rule.clone()
     };
     let rules = policy.rules.iter().map(stateless).collect();
     let filter = Filter::new(
         &VifPolicy {
             rules,
-            default_out: drops(policy.default_out),
-            default_in: drops(policy.default_in),
             ..policy.clone()
         },
         now,

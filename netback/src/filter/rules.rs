@@ -59,12 +59,12 @@ impl Rules {
             .filter(|(_, rule)| rule.direction == direction && !of_kernel)
             .collect();
         let judges = own.iter().map(|&(place, rule)| Judge {
-            verdict: verdict(rule.action, direction, Reason::Rule, Some(place)),
+            verdict: verdict(rule.action, Reason::Rule, Some(place)),
             meter: rule.limit.map(|limit| Meter::new(limit, limit, now)),
         });
         let judges = judges.collect();
         let rules: Vec<_> = own.iter().map(|&(_, rule)| rule).collect();
-        let default = verdict(default, direction, Reason::Default, None);
+        let default = verdict(default, Reason::Default, None);
         compile::compile(&rules, judges, default, direction)
     }
 
@@ -102,16 +102,12 @@ impl Rules {
     }
 }
 
-/// What an action means here. Only the kernel can tell a guest that something was rejected.
-const fn verdict(
-    action: Action,
-    direction: Direction,
-    reason: Reason,
-    place: Option<usize>,
-) -> Verdict {
-    match (action, direction) {
-        (Action::Accept, _) | (Action::Reject, Direction::Out) => Verdict::Pass(place),
-        (Action::Drop, _) | (Action::Reject, Direction::In) => Verdict::Drop(reason, place),
+/// What an action means here. Who is rejected is told only where rules follow flows, and those are
+/// the kernel's.
+const fn verdict(action: Action, reason: Reason, place: Option<usize>) -> Verdict {
+    match action {
+        Action::Accept => Verdict::Pass(place),
+        Action::Drop | Action::Reject => Verdict::Drop(reason, place),
     }
 }
 

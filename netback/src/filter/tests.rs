@@ -175,7 +175,7 @@ fn what_is_open_needs_no_frame() {
     );
     assert_eq!(
         changed(&|policy| policy.default_out = Action::Reject),
-        [true, true]
+        [false, true]
     );
 }
 

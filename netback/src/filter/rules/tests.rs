@@ -108,11 +108,7 @@ fn plainly(policy: &VifPolicy, packets: &[Asked]) -> (Vec<Verdict>, Vec<u64>) {
             return Verdict::Pass(None);
         }
         let is_out = packet.direction == Direction::Out;
-        let dropped = |action| match action {
-            Action::Accept => false,
-            Action::Drop => true,
-            Action::Reject => !is_out,
-        };
+        let dropped = |action| action != Action::Accept;
         for (place, rule) in policy.rules.iter().enumerate() {
             let left = rule.limit.is_none_or(|limit| hits[place] < limit.into());
             if packet.matches(rule) && left {
