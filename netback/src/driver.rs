@@ -179,11 +179,11 @@ impl Driver for NetDriver {
         if link.is_none_or(|link| link.told.is_none()) {
             return Ok(Vec::new());
         }
-        let governed = self.governed(store, device)?;
+        let (rate, policy) = self.governed_still(store, device)?;
         let now = Told {
             was_heard: true,
-            rate: governed.rate,
-            policy: self.exchange(device, governed.policy, Instant::now()),
+            rate,
+            policy: self.exchange(device, policy, Instant::now()),
             frontend: self
                 .config
                 .offered

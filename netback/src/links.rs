@@ -35,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) refused_until: Option<Instant>,
     /// What its bridge port was set to.
     pub(crate) guarded: Option<VifPolicy>,
+    /// It is not known what governs it, and that was told.
+    pub(crate) in_doubt: bool,
     /// What its worker counts, or the last one has.
     pub(crate) ledger: Option<Ledger>,
 }
@@ -85,6 +87,7 @@ impl Links {
                 governed: None,
                 refused_until: None,
                 guarded: None,
+                in_doubt: false,
                 ledger: None,
             };
             self.links.insert(*device, link);

@@ -12,6 +12,7 @@ use super::NetDriver;
 use crate::enforce::guard_port;
 use crate::policy::VifPolicy;
 use crate::policy::language::Governed;
+use crate::spec::RateSpec;
 use crate::tap::{TapError, TapName};
 use crate::wish::Wish;
 
@@ -102,6 +103,32 @@ impl NetDriver {
         self.governor.govern(store, device, &wish)
     }
 
+    /// How much the guest of a served interface may transmit, and what governs it: what did until now, if
+    /// that cannot be known any more.
+    pub(super) fn governed_still(
+        &mut self,
+        store: &mut Store,
+        device: &BackendPath,
+    ) -> Result<(Option<RateSpec>, VifPolicy), Refused> {
+        let governed = self.governed(store, device);
+        let link = self.links.get_mut(device);
+        let link = link.ok_or(Refused::host(TapError::Gone))?;
+        match (governed, &link.told) {
+            (Err(Refused::Because { why, .. }), Some(told)) => {
+                // Once: its guest can have this asked as often as it likes.
+                if !std::mem::replace(&mut link.in_doubt, true) {
+                    warn!("{device}: goes by its policy from before: {why}");
+                }
+                Ok((told.rate, told.policy.clone()))
+            }
+            (governed, _) => {
+                let governed = governed?;
+                link.in_doubt = false;
+                Ok((governed.rate, governed.policy))
+            }
+        }
+    }
+
     /// Somebody may have taken rules out of the kernel, or it may have refused them before: so it is
     /// asked, even if nothing has changed.
     fn govern_again(&mut self, store: &mut Store, device: &BackendPath) -> Result<(), Refused> {
@@ -155,8 +182,13 @@ impl NetDriver {
         match put {
             Ok(()) => wanted,
             Err(why) => {
-                warn!("{device}: goes by its policy from before: {why}");
-                held
+                warn!("{device}: its policy is not in force: {why}");
+                // The kernel may have taken it, and the bridge not.
+                let governed = self
+                    .links
+                    .get(device)
+                    .and_then(|link| link.governed.clone());
+                governed.map_or(held, |(_, policy)| policy)
             }
         }
     }

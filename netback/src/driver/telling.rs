@@ -30,12 +30,16 @@ impl NetDriver {
         } else {
             return Err(no_interface(wanted));
         };
-        let governed = self.governed(store, &device)?;
-        let policy = policy.unwrap_or(governed.policy);
+        let (policy, why) = match (self.governed(store, &device), policy) {
+            (Ok(governed), policy) => (policy.unwrap_or(governed.policy), governed.why.to_string()),
+            // What is in force can be told all the same.
+            (Err(Refused::Because { why, .. }), Some(policy)) => (policy, why),
+            (Err(refused), _) => return Err(refused),
+        };
         let worker = ledger.map(|ledger| Drops::read(ledger, policy.rules.len()));
         let shown = Shown {
             interface: name.as_str().to_owned(),
-            why: governed.why.to_string(),
+            why,
             kernel: self.governor.counters(&name).map_err(Refused::host)?,
             worker: worker.transpose().map_err(Refused::host)?,
             policy,
