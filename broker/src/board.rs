@@ -28,7 +28,11 @@ impl Board {
     /// The host has no memory or no descriptor left.
     pub fn new(numbers: usize) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = memfd_create("xen-board", flags)?;
+        // Some hosts have no other ones (vm.memfd_noexec); kernels before 6.3 do not know of it.
+        let file = match memfd_create("xen-board", flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => memfd_create("xen-board", flags)?,
+            made => made?,
+        };
         let bytes = numbers.checked_mul(NUMBER).ok_or(Errno::FBIG)?;
         ftruncate(&file, bytes.try_into().map_err(io::Error::other)?)?;
         // A worker cannot have the broker's memory grow, nor its own mapping end.

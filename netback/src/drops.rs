@@ -80,28 +80,41 @@ impl Ask {
             let after = self.after.get(&record.queue).copied().unwrap_or(0);
             self.connection != connection || record.number >= after
         };
-        let mut records: Vec<_> = records.into_iter().filter(is_new).collect();
-        // Of one queue, numbers tell more than the time, which has ticks.
-        records.sort_by_key(|record| record.time);
+        // Of one queue, numbers tell the order: a clock has ticks, and can be set.
+        let mut latest = BTreeMap::new();
+        let mut records: Vec<_> = records
+            .into_iter()
+            .filter(is_new)
+            .map(|record| {
+                let latest = latest.entry(record.queue).or_insert(record.time);
+                *latest = record.time.max(*latest);
+                (*latest, record)
+            })
+            .collect();
+        records.sort_by_key(|(latest, _)| *latest);
+        let frames = records.into_iter().map(|(_, record)| Frame::from(record));
         Dropped {
             interface: interface.to_owned(),
             connection,
-            frames: records.into_iter().map(Frame::from).collect(),
+            frames: frames.collect(),
         }
     }
 
     /// Notes what has been seen; how many frames were forgotten before they could be.
     fn note(&mut self, told: &Dropped) -> u64 {
+        // What was forgotten before anybody asked was not missed.
+        let begun = self.connection != 0;
         if self.connection != told.connection {
             self.connection = told.connection;
             self.after.clear();
         }
         let mut missed = 0_u64;
         for frame in &told.frames {
-            let next = frame.number.saturating_add(1);
-            if let Some(after) = self.after.insert(frame.queue, next) {
-                missed = missed.saturating_add(frame.number.saturating_sub(after));
+            let after = self.after.entry(frame.queue).or_insert(0);
+            if begun {
+                missed = missed.saturating_add(frame.number.saturating_sub(*after));
             }
+            *after = frame.number.saturating_add(1).max(*after);
         }
         missed
     }
@@ -282,10 +295,27 @@ mod tests {
         let told = ask.answer("vif1.0", 77, later);
         assert_eq!(numbers(&told), [(0, 9), (1, 1)]);
         assert_eq!(ask.note(&told), 2);
-        // The guest has connected again.
-        let told = ask.answer("vif1.0", 78, vec![record(0, 0, 60)]);
-        assert_eq!(numbers(&told), [(0, 0)]);
-        assert_eq!(ask.note(&told), 0);
+        // The guest has connected again, and another queue of it has dropped more than is remembered.
+        let told = ask.answer("vif1.0", 78, vec![record(0, 0, 60), record(2, 7, 61)]);
+        assert_eq!(numbers(&told), [(0, 0), (2, 7)]);
+        assert_eq!(ask.note(&told), 7);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_changes_no_order() {
+        let mut ask = Ask::default();
+        let records = vec![record(0, 0, 50), record(0, 1, 20), record(1, 0, 40)];
+        let told = ask.answer("vif1.0", 77, records);
+        assert_eq!(numbers(&told), [(1, 0), (0, 0), (0, 1)]);
+        ask.note(&told);
+        assert_eq!(ask.after, [(0, 2), (1, 1)].into());
+        // A worker that tells what it likes.
+        let told = Dropped {
+            frames: vec![record(0, 9, 1).into(), record(0, 3, 1).into()],
+            ..told
+        };
+        assert_eq!(ask.note(&told), 7);
+        assert_eq!(ask.after[&0], 10);
     }
 
     #[test]

@@ -274,8 +274,9 @@ impl Vif {
             Change::MulticastControl(on) => self.filters.store(*on, Ordering::Relaxed),
             Change::XdpHeadroom(bytes) => self.headroom.store(*bytes, Ordering::Relaxed),
             Change::Policy(policy) => {
+                let before = self.filter.now().1.rules();
                 self.filter.say(Filter::new(policy, Instant::now()));
-                self.clerk.forget_rules();
+                self.clerk.forget_rules(before);
                 self.limits_out.set(policy.limit_out);
                 self.limits_in.set(policy.limit_in);
                 self.rates_set.fetch_add(1, Ordering::Release);

@@ -292,8 +292,9 @@ impl Queue {
     }
 }
 
-/// How often a queue that is held back looks whether it still is.
-const HELD_LOOK: Duration = Duration::from_secs(1);
+/// How often a queue that is held back looks whether it still is: not before it has given its memory
+/// back.
+const HELD_LOOK: Duration = Duration::from_secs(3);
 
 /// The most that [`ticks`] is behind.
 const TICK: Duration = Duration::from_millis(10);

@@ -1,5 +1,7 @@
 //! What an administrator is told about frames that are dropped.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, ensure};
 use netback::drops::Frame;
 use netback::inquiry::Shown;
@@ -141,10 +143,14 @@ fn frames_are_followed_and_written_as_a_capture() -> anyhow::Result<()> {
     let file = dir.to_str().context("a path")?.to_owned();
     let arguments = ["policy", "drops", "-f", "-c", "3", "-w", &file, &vif];
     let mut follower = stage.scene.daemon()?.client(&arguments)?.spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(30);
     let ended = loop {
         ensure!(!stage.passes(&datagram(&site, 4000))?, "rule 1 drops it");
         if let Some(status) = follower.try_wait()? {
             break status;
+        }
+        if Instant::now() > deadline {
+            follower.kill()?;
         }
     };
     ensure!(ended.success(), "{ended}");
