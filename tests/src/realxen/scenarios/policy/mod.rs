@@ -42,12 +42,13 @@ const STEADY: Scenario = Scenario {
 
 pub(super) const RECONNECTS: Scenario = Scenario {
     name: "policy-reconnects",
-    about: "a frontend that connects 100 times, spoofing at once each time, gets nothing through",
+    about: "frontends that connect over 100 times, spoofing at once each time, get nothing through",
     holds_for_kernel: false,
     run: |dom0| {
         let stage = Stage::set(dom0, TENANT)?;
         stage.watch(dom0)?;
-        stage::reconnect(dom0, ROUNDS)?;
+        let times = stage::reconnect(dom0, ROUNDS)?;
+        ensure!(times > 100, "only {times} times");
         let seen = stage.seen(dom0)?;
         for (who, frames) in ["the neighbour", "the outside"].iter().zip(&seen) {
             let is_own = |frame: &&Vec<u8>| frame.get(6..11) == Some(&stage::MANY_MACS);
@@ -58,8 +59,8 @@ pub(super) const RECONNECTS: Scenario = Scenario {
                 frames.len() - own
             );
             ensure!(
-                own >= ROUNDS / 2,
-                "{who} has seen only {own} honest frames of {ROUNDS}"
+                own >= times / 2,
+                "{who} has seen only {own} honest frames of {times}"
             );
         }
         Ok(())
@@ -141,8 +142,8 @@ const DEAD_WORKER: Scenario = Scenario {
     },
 };
 
-/// How often a frontend connects.
-const ROUNDS: usize = 100;
+/// How often each of many frontends connects: more than a hundred times together.
+const ROUNDS: usize = 9;
 
 /// What the policies of the attacker say, and of the guest with many interfaces; nobody else has one.
 const TENANT: &str = r#"
@@ -155,7 +156,7 @@ ipv6 = "fd80::11"
 
 [[policy]]
 name = "many"
-match = { domain = "many" }
+match = { domain = "many-*" }
 profile = "locked"
 ipv4 = "10.80.0.20"
 "#;
