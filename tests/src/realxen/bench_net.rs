@@ -1,4 +1,5 @@
-//! Our network backend against the kernel's, in one boot, on a clock that counts instructions.
+//! Our network backend against the kernel's, in one boot, on a clock that counts instructions; and
+//! against itself when it has a thousand rules to ask.
 //!
 //! A guest with one queue talks to dom0 over a bridge. One CPU does the work of both, so each
 //! figure has the price of both ends in it, of which only the backend's differs.
@@ -68,28 +69,60 @@ const CASES: [Case; 4] = [
     },
 ];
 
-/// Both backends in one measurement.
+/// Who serves the guest, and by which policy.
+struct Setup {
+    name: &'static str,
+    backend: Backend,
+    /// The daemon's configuration.
+    config: fn() -> String,
+}
+
+/// The first one is what the others are compared with.
+const SETUPS: [Setup; 4] = [
+    Setup {
+        name: "kernel",
+        backend: Backend::Kernel,
+        config: String::new,
+    },
+    Setup {
+        name: "ours",
+        backend: Backend::Daemon,
+        config: String::new,
+    },
+    Setup {
+        name: "1,000 rules",
+        backend: Backend::Daemon,
+        config: || thousand_rules(false),
+    },
+    Setup {
+        name: "1,000 stateful rules",
+        backend: Backend::Daemon,
+        config: || thousand_rules(true),
+    },
+];
+
+/// One measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// What was measured.
     pub case: &'static str,
     /// In which unit.
     pub unit: &'static str,
-    /// The kernel's xen-netback.
-    pub kernel: f64,
-    /// The daemon, if there is one.
-    pub ours: Option<f64>,
+    /// One figure for each of the table's setups.
+    pub figures: Vec<f64>,
 }
 
 /// The whole comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Table {
+    /// Who served.
+    pub setups: Vec<&'static str>,
     /// One row for each measurement.
     pub rows: Vec<Row>,
 }
 
 /// Runs the comparison, with the daemon if it is among `options.programs`, and leaves
-/// `bench-net.json` in the results. Takes about five minutes.
+/// `bench-net.json` in the results. Takes about ten minutes.
 ///
 /// # Errors
 ///
@@ -100,37 +133,33 @@ pub fn bench(options: Options) -> anyhow::Result<Table> {
         clock: Clock::Instructions,
         ..options
     })?;
-    let kernel = measure(&mut dom0, Backend::Kernel).context("with the kernel's backend")?;
-    let ours = match dom0.program(Devices::Nics.program()) {
-        Some(_) => measure(&mut dom0, Backend::Daemon)
-            .context("with our backend")?
-            .into_iter()
-            .map(Some)
-            .collect(),
-        None => vec![None; CASES.len()],
-    };
-    let rows = CASES
+    let has_daemon = dom0.program(Devices::Nics.program()).is_some();
+    let setups = SETUPS
         .iter()
-        .zip(kernel.into_iter().zip(ours))
-        .map(|(case, (kernel, ours))| Row {
-            case: case.name,
-            unit: case.unit,
-            kernel,
-            ours,
-        })
-        .collect();
-    let table = Table { rows };
+        .filter(|setup| has_daemon || setup.backend == Backend::Kernel);
+    let mut table = Table::new();
+    for setup in setups {
+        let figures = measure(&mut dom0, setup).with_context(|| format!("with {}", setup.name))?;
+        table.add(setup.name, &figures);
+    }
     std::fs::write(&json, serde_json::to_string_pretty(&table)?)
         .with_context(|| format!("cannot write {}", json.display()))?;
     Ok(table)
 }
 
 /// All measurements with one backend, which is gone afterwards.
-fn measure(dom0: &mut Dom0, backend: Backend) -> anyhow::Result<Vec<f64>> {
+fn measure(dom0: &mut Dom0, setup: &Setup) -> anyhow::Result<Vec<f64>> {
+    let Setup {
+        backend, config, ..
+    } = *setup;
+    dom0.sh(&format!(
+        "mkdir -p /etc/xen-backends\ncat > /etc/xen-backends/netback.toml <<'END'\n{}END",
+        config()
+    ))?;
     backend.start(dom0, Devices::Nics)?;
     lan::raise(dom0)?;
     Station::open(dom0, Host::Dom0)?;
-    let nic = Nic::on("00:16:3e:77:00:10", lan::BRIDGE);
+    let nic = Nic::on(GUEST, lan::BRIDGE);
     let guest = Guest::diskless("bench", Kind::Pv, vec![nic]);
     guest.create(dom0)?;
     nic.raise(dom0, &guest, &["10.77.0.10/24"])?;
@@ -141,6 +170,45 @@ fn measure(dom0: &mut Dom0, backend: Backend) -> anyhow::Result<Vec<f64>> {
     guest.destroy(dom0)?;
     backend.stop(dom0, Devices::Nics)?;
     Ok(figures)
+}
+
+/// The guest's address.
+const GUEST: &str = "00:16:3e:77:00:10";
+
+/// A policy of a thousand rules, half of them for each direction. They ask about networks, hosts and
+/// ports in turn; what the measurements send matches the last one of its direction, and what no rule
+/// allows is dropped.
+fn thousand_rules(stateful: bool) -> String {
+    let mut text = format!(
+        "[[policy]]\nname = \"bench\"\nmatch = {{ mac = \"{GUEST}\" }}\nprofile = \"locked\"\n\
+         ipv4 = \"10.77.0.10\"\ndefault-out = \"drop\"\ndefault-in = \"drop\"\nstateful = {stateful}\n"
+    );
+    for direction in ["out", "in"] {
+        for number in 0_u32..499 {
+            let (high, low) = (number / 250, number % 250);
+            let asks = match number % 4 {
+                0 => format!("remote = \"10.{high}.{low}.0/24\"\naction = \"drop\""),
+                1 => format!(
+                    "protocol = \"tcp\"\nremote = \"172.16.{high}.{low}\"\nports = {}\naction = \"accept\"",
+                    1000 + number
+                ),
+                2 => format!(
+                    "protocol = \"udp\"\nports = \"{}-{}\"\naction = \"drop\"",
+                    10_000 + 10 * number,
+                    10_005 + 10 * number
+                ),
+                _ => format!(
+                    "protocol = \"tcp\"\nports = {}\naction = \"accept\"",
+                    20_000 + number
+                ),
+            };
+            text += &format!("[[policy.rule]]\ndirection = \"{direction}\"\n{asks}\n");
+        }
+        text += &format!(
+            "[[policy.rule]]\ndirection = \"{direction}\"\nremote = \"10.77.0.0/24\"\naction = \"accept\"\n"
+        );
+    }
+    text
 }
 
 fn one(dom0: &mut Dom0, guest: &Guest, case: &Case) -> anyhow::Result<f64> {
@@ -178,6 +246,25 @@ fn average(printed: &str) -> anyhow::Result<f64> {
 }
 
 impl Table {
+    fn new() -> Self {
+        let rows = CASES.iter().map(|case| Row {
+            case: case.name,
+            unit: case.unit,
+            figures: Vec::new(),
+        });
+        Self {
+            setups: Vec::new(),
+            rows: rows.collect(),
+        }
+    }
+
+    fn add(&mut self, setup: &'static str, figures: &[f64]) {
+        self.setups.push(setup);
+        for (row, figure) in self.rows.iter_mut().zip(figures) {
+            row.figures.push(*figure);
+        }
+    }
+
     /// The same as JSON, on one line.
     ///
     /// # Errors
@@ -188,26 +275,26 @@ impl Table {
     }
 }
 
+/// Each figure behind the first has its ratio to the first one beside it.
 impl Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "| real Xen, instruction clock | | kernel | ours | ratio |"
-        )?;
-        writeln!(f, "|---|---|--:|--:|--:|")?;
+        write!(f, "| real Xen, instruction clock | |")?;
+        for (at, setup) in self.setups.iter().enumerate() {
+            write!(f, " {setup} |{}", if at > 0 { " |" } else { "" })?;
+        }
+        let columns = (2 * self.setups.len()).saturating_sub(1);
+        writeln!(f, "\n|---|---|{}", "--:|".repeat(columns))?;
         for row in &self.rows {
-            let Row {
-                case,
-                unit,
-                kernel,
-                ours,
-            } = row;
-            let digits = if *kernel < 10.0 { 3 } else { 0 };
-            write!(f, "| {case} | {unit} | {kernel:.digits$} | ")?;
-            match ours {
-                Some(ours) => writeln!(f, "{ours:.digits$} | {:.2} |", ours / kernel)?,
-                None => writeln!(f, "- | - |")?,
+            let first = row.figures.first().copied().unwrap_or(f64::NAN);
+            let digits = if first < 10.0 { 3 } else { 0 };
+            write!(f, "| {} | {} |", row.case, row.unit)?;
+            for (at, figure) in row.figures.iter().enumerate() {
+                write!(f, " {figure:.digits$} |")?;
+                if at > 0 {
+                    write!(f, " {:.2} |", figure / first)?;
+                }
             }
+            writeln!(f)?;
         }
         Ok(())
     }
@@ -215,6 +302,8 @@ impl Display for Table {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -228,18 +317,24 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_line_for_each_case() {
-        let row = Row {
-            case: "a case",
-            unit: "ms",
-            kernel: 0.5,
-            ours: Some(1.0),
-        };
-        let table = Table {
-            rows: vec![row.clone(), Row { ours: None, ..row }],
-        };
-        assert!(table.to_string().ends_with(
-            "| a case | ms | 0.500 | 1.000 | 2.00 |\n| a case | ms | 0.500 | - | - |\n"
+    fn the_table_has_a_line_for_each_case_and_a_ratio_for_each_setup_but_the_first() {
+        let mut table = Table::new();
+        table.add("kernel", &[100.0; CASES.len()]);
+        table.add("ours", &[81.0; CASES.len()]);
+        let text = table.to_string();
+        assert!(text.starts_with(
+            "| real Xen, instruction clock | | kernel | ours | |\n|---|---|--:|--:|--:|\n"
         ));
+        assert_eq!(text.lines().count(), 2 + CASES.len());
+        assert!(text.ends_with("| ping | ms | 100 | 81 | 0.81 |\n"));
+    }
+
+    #[test]
+    fn the_policy_has_a_thousand_rules_and_is_one() {
+        for stateful in [false, true] {
+            let text = thousand_rules(stateful);
+            assert_eq!(text.matches("[[policy.rule]]").count(), 1000);
+            netback::config::Config::parse(Path::new("netback.toml"), &text).unwrap();
+        }
     }
 }
