@@ -153,10 +153,7 @@ impl Frame {
 
     /// Why it was dropped, and on which way.
     fn why(&self) -> String {
-        let way = match self.direction {
-            Direction::Out => "out",
-            Direction::In => "in",
-        };
+        let way = self.direction.word();
         let rule = self
             .rule
             .map_or_else(String::new, |rule| format!(" {}", rule + 1));

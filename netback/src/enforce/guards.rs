@@ -3,7 +3,7 @@
 mod ip;
 mod nd;
 
-use super::table::{Table, braces, word};
+use super::table::{Table, braces};
 use crate::limits::PACKET_BURST;
 use crate::policy::{Dhcp, Direction, VifPolicy, Vlan};
 
@@ -81,7 +81,7 @@ pub(super) fn lines(table: &mut Table, policy: &VifPolicy) -> Vec<String> {
 /// IPv4 headers that are there, up to the ports, or the type of ICMP. Of what Linux cannot take for
 /// IPv4 (wrong version or lengths, cut off), it knows no protocol.
 pub(super) fn whole4(table: &mut Table, direction: Direction) -> Vec<String> {
-    let drop = table.drop(&format!("{}-malformed", word(direction)));
+    let drop = table.drop(&format!("{}-malformed", direction.word()));
     // Lengths with which ports or type would be padding, for each length of the header.
     let short =
         |more: u16| braces((5..=15).map(|words| format!("{words} . 0-{}", words * 4 + more)));
@@ -101,14 +101,14 @@ pub(super) fn whole4(table: &mut Table, direction: Direction) -> Vec<String> {
         ),
         drop,
     ];
-    let chain = format!("{}-whole4", word(direction));
+    let chain = format!("{}-whole4", direction.word());
     table.chain(&chain, lines);
     vec![format!("meta protocol ip jump {}", table.name(&chain))]
 }
 
 /// The same of IPv6, extension headers included.
 pub(super) fn whole6(table: &mut Table, direction: Direction) -> Vec<String> {
-    let drop = table.drop(&format!("{}-malformed", word(direction)));
+    let drop = table.drop(&format!("{}-malformed", direction.word()));
     let lines = vec![
         "meta l4proto != { 6, 17, 58 } return".to_owned(),
         "frag frag-off != 0 return".to_owned(),
@@ -120,7 +120,7 @@ pub(super) fn whole6(table: &mut Table, direction: Direction) -> Vec<String> {
         "meta l4proto 58 @th,0,8 >= 0 return".to_owned(),
         drop,
     ];
-    let chain = format!("{}-whole6", word(direction));
+    let chain = format!("{}-whole6", direction.word());
     table.chain(&chain, lines);
     vec![format!("meta protocol ip6 jump {}", table.name(&chain))]
 }

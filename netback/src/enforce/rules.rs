@@ -2,7 +2,7 @@
 
 use super::cells::{Cell, Ip};
 use super::merge::{Group, Sort, groups};
-use super::table::{Family, Table, braces, word};
+use super::table::{Family, Table, braces};
 use crate::policy::{Action, Dhcp, Direction, PortRange, VifPolicy};
 
 /// How rules end that follow flows: a chain of that name.
@@ -30,7 +30,7 @@ pub(super) fn lines(
     direction: Direction,
     part: Part,
 ) -> Vec<String> {
-    let way = word(direction);
+    let way = direction.word();
     let mut lines = Vec::new();
     if judge(policy, direction) {
         lines.extend(passes(table, policy, direction));
@@ -65,7 +65,7 @@ const fn default_of(policy: &VifPolicy, direction: Direction) -> Action {
 
 /// What rules do not judge.
 fn passes(table: &mut Table, policy: &VifPolicy, direction: Direction) -> Vec<String> {
-    let counted = table.count(&format!("{}-pass", word(direction)));
+    let counted = table.count(&format!("{}-pass", direction.word()));
     let mut what = vec!["icmpv6 type { 130-137, 143 }"];
     if table.family() != Family::Inet {
         what.insert(0, "meta protocol != { ip, ip6 }");
@@ -173,7 +173,7 @@ fn ends(
     let Some(index) = group.only_rule() else {
         return format!("{found}{}", end(table, &group.sort, direction));
     };
-    let rule = format!("{}-r{index}", word(direction));
+    let rule = format!("{}-r{index}", direction.word());
     let counted = table.count(&rule);
     let end = end(table, &group.sort, direction);
     let Some(limit) = policy.rules[index].limit else {
@@ -200,7 +200,7 @@ fn end(table: &mut Table, sort: &Sort, direction: Direction) -> String {
     if sort.stateful {
         return format!(
             "goto {}",
-            table.name(&format!("{}-{OPEN}", word(direction)))
+            table.name(&format!("{}-{OPEN}", direction.word()))
         );
     }
     verdict(table, sort.action)
@@ -230,7 +230,7 @@ fn logged(table: &mut Table, group: &Group, direction: Direction) -> Option<Stri
     let index = group.only_rule()?;
     (table.family() != Family::Netdev).then(|| {
         let found = find(table, group, direction, "unused");
-        let prefix = table.name(&format!("{}-r{index} ", word(direction)));
+        let prefix = table.name(&format!("{}-r{index} ", direction.word()));
         format!("{found}limit rate 1/second burst 5 packets log prefix \"{prefix}\"")
     })
 }

@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use super::host::{self, HOST};
 use super::listing::Listing;
 use super::rules::{self, OPEN, Part};
-use super::table::{Family, Table, generation, word};
+use super::table::{Family, Table, generation};
 use crate::policy::{Direction, Mac, VifPolicy};
 use crate::tap::TapName;
 
@@ -82,7 +82,7 @@ pub(super) fn table(family: Family, name: &TapName, policy: &VifPolicy) -> Table
 
 /// The chains of one direction.
 fn follow(table: &mut Table, policy: &VifPolicy, direction: Direction) {
-    let way = word(direction);
+    let way = direction.word();
     let number = generation(policy);
     let (low, high) = (
         ("0x0000ffff", format!("0x0000{number:04x}")),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
-use crate::policy::{Direction, VifPolicy};
+use crate::policy::VifPolicy;
 
 /// Which of the kernel's tables, and so what can be said in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,14 +115,6 @@ impl fmt::Display for Table {
             f.write_str("\t}\n")?;
         }
         Ok(())
-    }
-}
-
-/// The direction as it is part of names.
-pub(super) const fn word(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Out => "out",
-        Direction::In => "in",
     }
 }
 

@@ -42,6 +42,17 @@ pub enum Direction {
     In,
 }
 
+impl Direction {
+    /// As it is written in policies, in names of the kernel's chains, and for people.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::In => "in",
+        }
+    }
+}
+
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
