@@ -10,9 +10,10 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{SealFlags, fcntl_add_seals, fstat, ftruncate};
 use rustix::io::{Errno, pread};
 
+use crate::memory;
 use crate::sys::SharedNumbers;
 
 /// The broker's end.
@@ -27,12 +28,7 @@ impl Board {
     /// # Errors
     /// The host has no memory or no descriptor left.
     pub fn new(numbers: usize) -> io::Result<Self> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        // Some hosts have no other ones (vm.memfd_noexec); kernels before 6.3 do not know of it.
-        let file = match memfd_create("xen-board", flags | MemfdFlags::NOEXEC_SEAL) {
-            Err(Errno::INVAL) => memfd_create("xen-board", flags)?,
-            made => made?,
-        };
+        let file = memory::file("xen-board")?;
         let bytes = numbers.checked_mul(NUMBER).ok_or(Errno::FBIG)?;
         ftruncate(&file, bytes.try_into().map_err(io::Error::other)?)?;
         // A worker cannot have the broker's memory grow, nor its own mapping end.

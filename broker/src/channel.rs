@@ -14,7 +14,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -24,6 +23,8 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::memory;
 
 /// The longest datagram, in bytes: the longest message of a worker.
 pub const MESSAGE_MAX: usize = 64 * 1024;
@@ -245,7 +246,7 @@ impl Channel {
         if bytes.len() <= MESSAGE_MAX {
             return Ok(None);
         }
-        let mut file = File::from(memfd_create("message", MemfdFlags::CLOEXEC)?);
+        let mut file = File::from(memory::file("message")?);
         file.write_all(bytes).map_err(ChannelError::Socket)?;
         *bytes = std::iter::once(LONG)
             .chain(bytes.len().to_string().into_bytes())
@@ -553,7 +554,7 @@ mod tests {
     }
 
     fn scratch_file() -> File {
-        let fd = memfd_create("channel-test", MemfdFlags::CLOEXEC);
+        let fd = memory::file("channel-test");
         File::from(fd.unwrap())
     }
 }

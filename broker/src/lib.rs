@@ -29,6 +29,7 @@ pub mod glob;
 pub mod hypervisor;
 mod incumbent;
 pub mod instance;
+mod memory;
 pub mod message;
 pub mod owner;
 mod pace;
