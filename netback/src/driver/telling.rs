@@ -2,11 +2,13 @@
 
 use broker::Refused;
 use broker::control::Answer;
-use xenbus::Store;
+use serde::Serialize;
+use xenbus::{BackendPath, Store};
 
 use super::NetDriver;
 use crate::drops::Ask;
 use crate::inquiry::{Drops, Shown};
+use crate::ledger::Ledger;
 
 impl NetDriver {
     /// What governs an interface, and what became of its frames.
@@ -22,8 +24,7 @@ impl NetDriver {
         };
         let (device, name, policy, ledger) = if let Some(found) = self.links.find(wanted) {
             let (device, name, policy) = found;
-            let link = self.links.get(&device);
-            let ledger = link.and_then(|link| link.ledger.as_ref());
+            let ledger = self.ledger(&device);
             (device, name.clone(), Some(policy.clone()), ledger)
         } else if let Some((name, device)) = left() {
             (device, name, None, None)
@@ -44,8 +45,7 @@ impl NetDriver {
             worker: worker.transpose().map_err(Refused::host)?,
             policy,
         };
-        let shown = serde_json::to_value(&shown).map_err(Refused::host)?;
-        Ok(Answer::from(shown))
+        answer(&shown)
     }
 
     /// The frames that an interface's worker has dropped last.
@@ -55,8 +55,7 @@ impl NetDriver {
             .links
             .find(&ask.interface)
             .ok_or_else(|| no_interface(&ask.interface))?;
-        let link = self.links.get(&device);
-        let Some(ledger) = link.and_then(|link| link.ledger.as_ref()) else {
+        let Some(ledger) = self.ledger(&device) else {
             return Err(Refused::host(format!(
                 "no guest has connected to {} yet, or the process that serves it is an earlier \
                  daemon's, which tells nothing to this one until its guest connects again",
@@ -64,11 +63,17 @@ impl NetDriver {
             )));
         };
         let records = ledger.dropped().map_err(Refused::host)?;
-        let told = ask.answer(name.as_str(), ledger.id(), records);
-        Ok(Answer::from(
-            serde_json::to_value(&told).map_err(Refused::host)?,
-        ))
+        answer(&ask.answer(name.as_str(), ledger.id(), records))
     }
+
+    fn ledger(&self, device: &BackendPath) -> Option<&Ledger> {
+        self.links.get(device)?.ledger.as_ref()
+    }
+}
+
+fn answer(told: &impl Serialize) -> Result<Answer, Refused> {
+    let told = serde_json::to_value(told).map_err(Refused::host)?;
+    Ok(Answer::from(told))
 }
 
 fn no_interface(wanted: &str) -> Refused {
