@@ -303,7 +303,7 @@ fn tidy(dom0: &mut Dom0, devices: Devices) -> anyhow::Result<()> {
     let script = format!(
         r"
         losetup -D; dmsetup remove_all 2>/dev/null
-        rm -rf {FOLDER} /run/xen-*back/log /run/*.cfg /var/log/xen/*; mkdir -p {FOLDER}
+        rm -rf {FOLDER} /run/xen-*back/log /run/*.cfg /run/xl-dmesg /var/log/xen/*; mkdir -p {FOLDER}
         [ -z $(losetup -a | head -c1) ] || {{ losetup -a >&2; exit 1; }}"
     );
     let cleared = dom0.run(&script, TIDY_LIMIT)?.success();
